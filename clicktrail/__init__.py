@@ -1,0 +1,1 @@
+"""Behaviour sequences as first-class Feast features: exact at any point in time, online as offline."""

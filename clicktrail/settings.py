@@ -1,0 +1,94 @@
+"""Where things lie and what time it is: the only module that reads environment variables.
+
+CLICKTRAIL_HOME   folder of everything that a run produces (default: `var/` of the checkout, else ~/.clicktrail)
+CLICKTRAIL_SHOP   whose data (default: demo); every shop has its own log, registry and online state
+CLICKTRAIL_CLOCK  `wall` (default), `log` (the end of the event log: for replayed data), or an ISO 8601 time
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+_CHECKOUT = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Absolute paths of one shop under one home."""
+
+    home: Path
+    shop: str = "demo"
+    clock: str = "wall"
+
+    @property
+    def shop_home(self) -> Path:
+        """What belongs to this shop's data alone."""
+        return self.home / "shops" / self.shop
+
+    @property
+    def log(self) -> Path:
+        """The event log."""
+        return self.shop_home / "log"
+
+    @property
+    def catalogue(self) -> Path:
+        """Side tables: `items.parquet`, `users.parquet`; either may be absent."""
+        return self.shop_home / "catalogue"
+
+    @property
+    def quarantine(self) -> Path:
+        """Rejected rows with reasons, one Parquet file per batch that had any."""
+        return self.shop_home / "quarantine"
+
+    @property
+    def data_docs(self) -> Path:
+        """Great Expectations' Data Docs."""
+        return self.shop_home / "data_docs"
+
+    @property
+    def registry(self) -> Path:
+        """Feast's SQL registry (SQLite)."""
+        return self.shop_home / "registry.db"
+
+    @property
+    def online(self) -> Path:
+        """The online store's state (SQLite)."""
+        return self.shop_home / "online.db"
+
+    @property
+    def training_sets(self) -> Path:
+        """Training sets by task and digest."""
+        return self.shop_home / "training_sets"
+
+    @property
+    def runs(self) -> Path:
+        """`<task>/<run_id>/`, and `<task>/latest`."""
+        return self.home / "runs"
+
+    @property
+    def feature_repo(self) -> Path:
+        """The Feast repo of the checkout."""
+        return _CHECKOUT / "feature_repo"
+
+
+def load(environ: dict[str, str] | None = None) -> Settings:
+    """Settings from environment variables.
+
+    Raises:
+        ValueError: CLICKTRAIL_SHOP is no plain name.
+    """
+    env = os.environ if environ is None else environ
+    in_checkout = (_CHECKOUT / "pyproject.toml").is_file()
+    default_home = _CHECKOUT / "var" if in_checkout else Path.home() / ".clicktrail"
+    shop = env.get("CLICKTRAIL_SHOP") or "demo"
+    if not re.fullmatch(r"[A-Za-z0-9_-]+", shop):
+        message = f"CLICKTRAIL_SHOP is {shop!r}: use letters, digits, '_' and '-' alone, since it names a folder"
+        raise ValueError(message)
+    return Settings(
+        home=Path(env.get("CLICKTRAIL_HOME") or default_home).expanduser().resolve(),
+        shop=shop,
+        clock=env.get("CLICKTRAIL_CLOCK") or "wall",
+    )
