@@ -1,0 +1,1 @@
+"""Rerunnable measurements beside peers and limits."""

@@ -1,0 +1,1 @@
+"""The Feast repo: declarations only, what data engineers edit."""

@@ -1,0 +1,1 @@
+"""Raw input becomes contract events: readers, mapping files, the demo shop."""

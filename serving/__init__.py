@@ -1,0 +1,1 @@
+"""Predictor, services, and how a bundle is built and verified."""

@@ -1,0 +1,1 @@
+"""Tasks, encoders, training sets, the Lightning module, baselines, evaluation, export."""
