@@ -1,0 +1,133 @@
+"""Events of many entities side by side, each entity's in the order in which they became known.
+
+One form for both doors: offline it is built from the log, online from the states of the entities that
+are asked for. Everything that computes a value (clicktrail/engine.py) works on it alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+MICROSECONDS_PER_DAY = 86_400_000_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Labels:
+    """What labels say of an entity's events, as steps: at `known` the event of time `event` gains `step`.
+
+    Shapes: `starts` int64 [entities + 1]; the rest int64 [labels], per entity in the order of `known`.
+    """
+
+    starts: np.ndarray
+    known: np.ndarray
+    event: np.ndarray
+    step: np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True)
+class History:
+    """Events of entities 0..n-1.
+
+    Shapes: `starts` int64 [n + 1]; `known`, `event` int64 [events], microseconds UTC (known_at and
+    event_timestamp); `types` int32 [events], index into `type_names`; `columns` Arrow arrays [events],
+    strings dictionary-encoded. Order within an entity: (known_at, event_timestamp, source_seq, event_id).
+    """
+
+    starts: np.ndarray
+    known: np.ndarray
+    event: np.ndarray
+    types: np.ndarray
+    type_names: tuple[str, ...]
+    columns: dict[str, pa.Array]
+    labels: dict[str, Labels]
+
+    def only(self, event_types: Sequence[str]) -> History:
+        """The part of it that has these event types; labels go unchanged."""
+        if set(self.type_names) <= set(event_types):
+            return self
+        wanted = np.array([name in event_types for name in self.type_names] or [False])
+        keep = wanted[self.types] if len(self.types) else np.zeros(0, bool)
+        before = np.zeros(len(keep) + 1, np.int64)
+        np.cumsum(keep, out=before[1:])
+        positions = np.flatnonzero(keep)
+        taken = pa.array(positions)
+        return History(
+            starts=before[self.starts],
+            known=self.known[positions],
+            event=self.event[positions],
+            types=self.types[positions],
+            type_names=self.type_names,
+            columns={name: column.take(taken) for name, column in self.columns.items()},
+            labels=self.labels,
+        )
+
+    def column(self, field: str) -> pa.Array:
+        """A field of the events, [events]."""
+        if field == "event_timestamp":
+            return pa.array(self.event, pa.timestamp("us", tz="UTC"))
+        if field == "event_type":
+            return pa.DictionaryArray.from_arrays(pa.array(self.types), pa.array(self.type_names, pa.string()))
+        if field == "event_day":
+            return pa.array(np.floor_divide(self.event, MICROSECONDS_PER_DAY))
+        return self.columns[field]
+
+
+def label_key(label: str, events: Sequence[str]) -> str:
+    """Names the labels of one kind on events of some types, within a history."""
+    return f"{label}:{','.join(events)}"
+
+
+def contract_order(
+    entity: np.ndarray,
+    known: np.ndarray,
+    event: np.ndarray,
+    source_seq: np.ndarray,
+    event_id: Callable[[], pa.ChunkedArray],
+) -> np.ndarray:
+    """Positions that sort events by entity, then by the order of the contract. All shapes [events].
+
+    `event_id` is called only when a tie asks for it: strings are dear.
+    """
+    order = np.lexsort((source_seq, event, known, entity))
+    tied = np.ones(max(len(order) - 1, 0), bool)
+    for key in (entity, known, event, source_seq):
+        values = key[order]
+        tied &= values[1:] == values[:-1]
+    if tied.any():
+        group = np.concatenate([[0], np.cumsum(~tied)])
+        member = np.flatnonzero(np.concatenate([tied, [False]]) | np.concatenate([[False], tied]))
+        ids = event_id().take(pa.array(order[member]))
+        rank = pc.rank(ids, sort_keys="ascending", tiebreaker="dense").to_numpy().astype(np.int64)
+        order[member] = order[member][np.lexsort((rank, group[member]))]
+    return order
+
+
+def starts_of(sorted_codes: np.ndarray, entities: int) -> np.ndarray:
+    """Where each entity's rows begin in an array sorted by entity code; int64 [entities + 1]."""
+    return np.searchsorted(sorted_codes, np.arange(entities + 1)).astype(np.int64)
+
+
+def label_steps(
+    target: np.ndarray, known: np.ndarray, value: np.ndarray, target_known: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Turn labels into steps: +1 when an event becomes labelled 1, -1 when a later label takes it back.
+
+    Args:
+        target: which event each label speaks of, [labels]; labels of one event lie together, oldest first.
+        known: known_at of each label, microseconds, [labels].
+        value: what the label says, [labels].
+        target_known: known_at of the event it speaks of, [labels]: before that the label can't count.
+
+    Returns:
+        (known, step), each int64 [labels].
+    """
+    says = (value == 1).astype(np.int64)
+    first = np.ones(len(target), bool)
+    first[1:] = target[1:] != target[:-1]
+    previous = np.concatenate([[0], says[:-1]]) if len(says) else says
+    return np.maximum(known, target_known), says - np.where(first, 0, previous)

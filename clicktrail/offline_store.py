@@ -1,0 +1,407 @@
+"""EventLogOfflineStore: Feast's point-in-time reads, computed from the event log.
+
+Views with another source than the event log are read by Feast's own DuckDB store and joined row by row.
+Every entity row that goes in comes out, in its order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+from feast import FeatureView, OnDemandFeatureView
+from feast.data_source import DataSource
+from feast.feature_logging import LoggingConfig, LoggingSource
+from feast.infra.offline_stores.duckdb import DuckDBOfflineStore, DuckDBOfflineStoreConfig
+from feast.infra.offline_stores.offline_store import OfflineStore, RetrievalJob, RetrievalMetadata
+from feast.infra.offline_stores.offline_utils import infer_event_timestamp_from_entity_df
+from feast.infra.registry.base_registry import BaseRegistry
+from feast.repo_config import RepoConfig
+from feast.saved_dataset import SavedDatasetStorage
+
+from clicktrail import settings
+from clicktrail.data_source import EventLogSource, declaration_of
+from clicktrail.declarations import Declaration
+from clicktrail.engine import Slices, aggregates, sequence_lists, sequences
+from clicktrail.event_log import EventLog
+from clicktrail.jagged import JaggedFeatures, JaggedSequence, jagged_sequence
+from clicktrail.offline import entity_codes, load_history
+
+_ROW = "__clicktrail_row"
+
+
+class EventLogOfflineStoreConfig(DuckDBOfflineStoreConfig):
+    """Configuration in feature_store.yaml."""
+
+    type: Literal["clicktrail.offline_store.EventLogOfflineStore"] = "clicktrail.offline_store.EventLogOfflineStore"
+
+    log_path: str | None = None
+    """Folder of the event log; by default that of the shop in clicktrail.settings."""
+
+    log_offset: int | None = None
+    """Read the log as it was at this offset; by default all of it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Wanted:
+    """One view of a request: the features asked for, and the entity column that holds its key."""
+
+    declaration: Declaration
+    name: str
+    features: tuple[str, ...]
+    entity_column: str
+
+
+class EventLogRetrievalJob(RetrievalJob):
+    """A point-in-time read; nothing is computed before one of its `to_...` methods is called."""
+
+    def __init__(
+        self,
+        *,
+        log: EventLog,
+        stop: int,
+        rows: pa.Table,
+        timestamp_column: str,
+        wanted: list[_Wanted],
+        others: Callable[[], pa.Table] | None,
+        full_feature_names: bool,
+        on_demand: list[OnDemandFeatureView],
+        metadata: RetrievalMetadata,
+    ) -> None:
+        """`rows` are the entity rows; `others` reads the views that have another source."""
+        self.log = log
+        self.stop = stop
+        self._rows = rows
+        self._timestamp_column = timestamp_column
+        self._wanted = wanted
+        self._others = others
+        self._full_feature_names = full_feature_names
+        self._on_demand = on_demand
+        self._metadata = metadata
+
+    @property
+    def full_feature_names(self) -> bool:
+        """Whether columns are called view__feature."""
+        return self._full_feature_names
+
+    @property
+    def on_demand_feature_views(self) -> list[OnDemandFeatureView]:
+        """On-demand views that Feast applies to the result."""
+        return self._on_demand
+
+    @property
+    def metadata(self) -> RetrievalMetadata:
+        """What was asked for."""
+        return self._metadata
+
+    def to_jagged(self) -> JaggedFeatures:
+        """Flat arrays and ranges instead of lists: no row of the past is copied per entity row.
+
+        Raises:
+            ValueError: a view with another source is among those asked for: it has no history to share.
+        """
+        if self._others is not None:
+            message = "to_jagged reads event-log views alone; ask for the others with to_arrow"
+            raise ValueError(message)
+        sequences_out: dict[str, JaggedSequence] = {}
+        scalars: dict[str, pa.Array] = {}
+        for wanted, slices, values in self._values():
+            if slices is not None:
+                sequences_out[wanted.name] = jagged_sequence(wanted.declaration, list(wanted.features), slices)
+            scalars |= {f"{wanted.name}__{feature}": values[feature] for feature in wanted.features if values}
+        return JaggedFeatures(rows=self._rows, sequences=sequences_out, scalars=scalars)
+
+    def persist(
+        self,
+        storage: SavedDatasetStorage,
+        allow_overwrite: bool | None = False,  # noqa: FBT001, FBT002 - Feast's signature
+        timeout: int | None = None,
+    ) -> None:
+        """Save the result as a Feast saved dataset in a Parquet file."""
+        path = Path(storage.to_data_source().path)
+        if path.exists() and not allow_overwrite:
+            message = f"{path} exists already: choose another place or pass allow_overwrite=True"
+            raise ValueError(message)
+        self.to_df(timeout=timeout).to_parquet(path)
+
+    def _to_df_internal(self, timeout: int | None = None) -> pd.DataFrame:
+        return _plain(self._to_arrow_internal(timeout)).to_pandas()
+
+    def _to_arrow_internal(self, timeout: int | None = None) -> pa.Table:
+        del timeout
+        table = self._rows
+        for wanted, slices, values in self._values():
+            columns = values if slices is None else sequence_lists(wanted.declaration, slices)
+            for feature in wanted.features:
+                name = f"{wanted.name}__{feature}" if self._full_feature_names else feature
+                table = table.append_column(name, columns[feature])
+        if self._others is not None:
+            other = self._others().sort_by(_ROW)
+            for name in other.column_names:
+                if name not in (*self._rows.column_names, _ROW):
+                    table = table.append_column(name, other[name])
+        assert table.num_rows == self._rows.num_rows  # noqa: S101 - every row that goes in comes out
+        return table
+
+    def _values(self) -> Iterator[tuple[_Wanted, Slices | None, dict[str, pa.Array]]]:
+        t = _microseconds(self._rows[self._timestamp_column])
+        keys = dict.fromkeys(wanted.declaration.entity_key for wanted in self._wanted)
+        for key in keys:
+            of_entity = [wanted for wanted in self._wanted if wanted.declaration.entity_key == key]
+            history, entities = load_history(self.log, key, [one.declaration for one in of_entity], stop=self.stop)
+            for wanted in of_entity:
+                codes = entity_codes(self._rows[wanted.entity_column], entities)
+                if wanted.declaration.is_sequence:
+                    yield wanted, sequences(wanted.declaration, history, codes, t), {}
+                else:
+                    yield wanted, None, aggregates(wanted.declaration, history, codes, t)
+
+
+class EventLogOfflineStore(OfflineStore):
+    """Feast's offline store over the event log."""
+
+    @staticmethod
+    def get_historical_features(
+        config: RepoConfig,
+        feature_views: list[FeatureView],
+        feature_refs: list[str],
+        entity_df: pd.DataFrame | str | None,
+        registry: BaseRegistry,
+        project: str,
+        full_feature_names: bool = False,  # noqa: FBT001, FBT002 - Feast's signature
+        **kwargs: Any,  # noqa: ANN401 - Feast's signature
+    ) -> RetrievalJob:
+        """Features of entity rows as they were known at each row's time.
+
+        `entity_df` is a data frame, or DuckDB SQL over the view `events` of the log.
+
+        Raises:
+            ValueError: no entity rows, an entity column is missing, or a row without a time.
+        """
+        if entity_df is None:
+            message = "give entity_df: a data frame of entity keys and event_timestamp, or SQL over `events`"
+            raise ValueError(message)
+        log, stop = open_log(config)
+        rows = _entity_rows(entity_df, log, stop)
+        timestamp_column = infer_event_timestamp_from_entity_df(dict(_pandas_dtypes(rows)))
+        _microseconds(rows[timestamp_column])
+        refs = _by_view(feature_refs)
+        wanted, foreign = [], []
+        for view in feature_views:
+            declaration = declaration_of(view)
+            if declaration is None:
+                foreign.append(view)
+                continue
+            name = view.projection.name_to_use()
+            column = view.projection.join_key_map.get(declaration.entity_key, declaration.entity_key)
+            if column not in rows.column_names:
+                message = (
+                    f"entity_df has no column {column!r}, which view {name!r} joins on; it has {rows.column_names}"
+                )
+                raise ValueError(message)
+            wanted.append(
+                _Wanted(declaration=declaration, name=name, features=tuple(refs.get(name, ())), entity_column=column)
+            )
+        others = None
+        if foreign:
+            names = {view.projection.name_to_use() for view in foreign}
+            theirs = [ref for ref in feature_refs if ref.split(":")[0].split("@")[0] in names]
+            frame = rows.to_pandas()
+            frame[_ROW] = np.arange(len(frame))
+
+            def others() -> pa.Table:
+                job = DuckDBOfflineStore.get_historical_features(
+                    config, foreign, theirs, frame, registry, project, full_feature_names, **kwargs
+                )
+                return job.to_arrow()
+
+        times = rows[timestamp_column]
+        return EventLogRetrievalJob(
+            log=log,
+            stop=stop,
+            rows=rows,
+            timestamp_column=timestamp_column,
+            wanted=wanted,
+            others=others,
+            full_feature_names=full_feature_names,
+            on_demand=OnDemandFeatureView.get_requested_odfvs(feature_refs, project, registry),
+            metadata=RetrievalMetadata(
+                features=feature_refs,
+                keys=[name for name in rows.column_names if name != timestamp_column],
+                min_event_timestamp=pc.min(times).as_py(),
+                max_event_timestamp=pc.max(times).as_py(),
+            ),
+        )
+
+    @staticmethod
+    def pull_latest_from_table_or_query(
+        config: RepoConfig,
+        data_source: DataSource,
+        join_key_columns: list[str],
+        feature_name_columns: list[str],
+        timestamp_field: str,
+        created_timestamp_column: str | None,
+        start_date: datetime,
+        end_date: datetime,
+    ) -> RetrievalJob:
+        """Features of every entity of the log as they are at `end_date`."""
+        if not isinstance(data_source, EventLogSource):
+            return DuckDBOfflineStore.pull_latest_from_table_or_query(
+                config,
+                data_source,
+                join_key_columns,
+                feature_name_columns,
+                timestamp_field,
+                created_timestamp_column,
+                start_date,
+                end_date,
+            )
+        log, stop = open_log(config)
+        declaration = data_source.declaration
+        key = declaration.entity_key
+        ids = log.query(f"select distinct {key} from events where {key} is not null order by {key}", stop=stop)
+        end = int(end_date.astimezone(UTC).timestamp() * 1_000_000)
+        rows = ids.append_column(timestamp_field, pa.array(np.full(ids.num_rows, end), pa.timestamp("us", tz="UTC")))
+        return EventLogRetrievalJob(
+            log=log,
+            stop=stop,
+            rows=rows,
+            timestamp_column=timestamp_field,
+            wanted=[
+                _Wanted(
+                    declaration=declaration,
+                    name=declaration.name,
+                    features=tuple(feature_name_columns),
+                    entity_column=key,
+                )
+            ],
+            others=None,
+            full_feature_names=False,
+            on_demand=[],
+            metadata=RetrievalMetadata(features=feature_name_columns, keys=[key]),
+        )
+
+    @staticmethod
+    def pull_all_from_table_or_query(
+        config: RepoConfig,
+        data_source: DataSource,
+        join_key_columns: list[str],
+        feature_name_columns: list[str],
+        timestamp_field: str,
+        created_timestamp_column: str | None = None,
+        start_date: datetime | None = None,
+        end_date: datetime | None = None,
+    ) -> RetrievalJob:
+        """As `pull_latest_from_table_or_query`: a value of a sliding window exists at every time, so at the end."""
+        if not isinstance(data_source, EventLogSource):
+            return DuckDBOfflineStore.pull_all_from_table_or_query(
+                config,
+                data_source,
+                join_key_columns,
+                feature_name_columns,
+                timestamp_field,
+                created_timestamp_column,
+                start_date,
+                end_date,
+            )
+        end = end_date or datetime.now(UTC)
+        return EventLogOfflineStore.pull_latest_from_table_or_query(
+            config,
+            data_source,
+            join_key_columns,
+            feature_name_columns,
+            timestamp_field,
+            created_timestamp_column,
+            start_date or end,
+            end,
+        )
+
+    @staticmethod
+    def write_logged_features(
+        config: RepoConfig,
+        data: pa.Table | Path,
+        source: LoggingSource,
+        logging_config: LoggingConfig,
+        registry: BaseRegistry,
+    ) -> None:
+        """As Feast's DuckDB store does."""
+        DuckDBOfflineStore.write_logged_features(config, data, source, logging_config, registry)
+
+    @staticmethod
+    def offline_write_batch(
+        config: RepoConfig,
+        feature_view: FeatureView,
+        table: pa.Table,
+        progress: Callable[[int], Any] | None,
+    ) -> None:
+        """Writes to views of other sources; event-log views are fed by ingestion alone.
+
+        Raises:
+            ValueError: the view reads the event log.
+        """
+        if declaration_of(feature_view) is not None:
+            message = f"view {feature_view.name!r} reads the event log: send events (make ingest), not feature values"
+            raise ValueError(message)
+        DuckDBOfflineStore.offline_write_batch(config, feature_view, table, progress)
+
+
+def open_log(config: RepoConfig) -> tuple[EventLog, int]:
+    """The event log that a Feast configuration names, and the offset to read it at."""
+    offline = config.offline_store
+    path = getattr(offline, "log_path", None)
+    log = EventLog(Path(path) if path else settings.load().log)
+    offset = getattr(offline, "log_offset", None)
+    return log, log.version if offset is None else offset
+
+
+def _entity_rows(entity_df: pd.DataFrame | str, log: EventLog, stop: int) -> pa.Table:
+    if isinstance(entity_df, str):
+        return log.query(entity_df, stop=stop)
+    return pa.Table.from_pandas(entity_df, preserve_index=False).replace_schema_metadata(None)
+
+
+def _pandas_dtypes(rows: pa.Table) -> list[tuple[str, Any]]:
+    return [
+        (
+            field.name,
+            field.type.to_pandas_dtype() if not pa.types.is_timestamp(field.type) else pd.DatetimeTZDtype(tz="UTC"),
+        )
+        for field in rows.schema
+    ]
+
+
+def _microseconds(column: pa.ChunkedArray) -> np.ndarray:
+    """Times as int64 microseconds UTC; a time without a zone is UTC.
+
+    Raises:
+        ValueError: a row has no time.
+    """
+    if column.null_count:
+        row = pc.index(column.is_null(), pa.scalar(value=True)).as_py()
+        message = f"row {row} of entity_df has no event_timestamp: every row says at which time it is read"
+        raise ValueError(message)
+    return column.cast(pa.timestamp("us", tz=getattr(column.type, "tz", None)), safe=False).cast(pa.int64()).to_numpy()
+
+
+def _by_view(feature_refs: list[str]) -> dict[str, list[str]]:
+    out: dict[str, list[str]] = {}
+    for ref in feature_refs:
+        view, feature = ref.split(":")
+        out.setdefault(view.split("@")[0], []).append(feature)
+    return out
+
+
+def _plain(table: pa.Table) -> pa.Table:
+    """Dictionary-encoded strings as strings, inside lists too: what pandas users expect."""
+    for index, field in enumerate(table.schema):
+        inner = getattr(field.type, "value_type", None)
+        if pa.types.is_large_list(field.type) and pa.types.is_dictionary(inner):
+            table = table.set_column(index, field.name, table[index].cast(pa.large_list(pa.string())))
+    return table
