@@ -1,0 +1,136 @@
+"""Items, tastes and the tables that say where a shopper looks next. Item number = category * slots + slot.
+
+Within a category the items are ranked by price, so "the next slot up" is "the next dearer one": what a shopper
+compares. Shape suffixes: Z tastes, B price bands, C categories, J slots of a category, D days, P phases of a
+comparison, R directions (0 down, 1 up).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ingestion.shop.parameters import ShopParameters
+
+BANDS = 3
+"""Price bands: saves, middle, spends."""
+
+BAND_SHARES = np.array([0.35, 0.4, 0.25])
+UP_FIRST = np.array([0.15, 0.5, 0.85])
+"""By band: the first step of a comparison goes up in price."""
+
+PHASES = 3
+STEPS: tuple[dict[int, float], ...] = ({5: 0.3, 6: 0.4, 7: 0.3}, {3: 0.5, 4: 0.5}, {1: 0.7, 2: 0.3})
+"""A comparison narrows down: ranks passed over at the first step, the second, and from the third on."""
+
+ALIKE: dict[int, float] = {0: 0.5, 1: 0.25, -1: 0.25}
+"""What goes with an item is about as dear within its own category."""
+
+COMPLEMENT_SHARES = np.array([0.65, 0.35])
+
+RESELLABLE_SHARE = 0.2
+"""Share of the categories (the dearest) whose goods a thief can sell on."""
+
+DEAR_SHARE = 0.35
+"""A thief takes one of this share of the dearest of a category."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Catalogue:
+    """The true catalogue and its tables. Prices in minor units, launches in days from the start."""
+
+    price: np.ndarray
+    launch_day: np.ndarray
+    taste_ZC: np.ndarray
+    fresh_BDCJ: np.ndarray
+    step_PRJJ: np.ndarray
+    alike_JJ: np.ndarray
+    complements_C2: np.ndarray
+    launched_DCJ: np.ndarray
+    resellable: np.ndarray
+    slots: int
+
+    def thief_weights(self) -> np.ndarray:
+        """Probability of each item to be what a thief takes, [items] (launches left out: dear items are old)."""
+        weight_CJ = np.zeros((len(self.complements_C2), self.slots))
+        dear = max(1, round(DEAR_SHARE * self.slots))
+        weight_CJ[self.resellable, -dear:] = 1.0
+        weight_CJ *= self.launched_DCJ[0]
+        return (weight_CJ / weight_CJ.sum()).ravel()
+
+
+def make_catalogue(parameters: ShopParameters) -> Catalogue:
+    """Draw the catalogue."""
+    rng = parameters.rng("catalogue")
+    categories, slots, days = parameters.categories, parameters.slots, parameters.days
+    base_C = np.exp(rng.uniform(np.log(500), np.log(40_000), categories))
+    spread = np.exp(np.linspace(-0.9, 0.9, slots) + rng.normal(0, 0.01, (categories, slots)))
+    price_CJ = np.maximum(np.round(base_C[:, None] * np.sort(spread, axis=1)), 50).astype(np.int64)
+    late_CJ = rng.random((categories, slots)) < parameters.launch_share
+    launch_CJ = np.where(
+        late_CJ, rng.integers(1, days, (categories, slots)), -rng.integers(30, 700, (categories, slots))
+    )
+    resellable = np.sort(np.argsort(-base_C)[: max(1, round(RESELLABLE_SHARE * categories))])
+
+    day = np.arange(days)[:, None, None]
+    launched_DCJ = (launch_CJ[None] <= day).astype(np.float64)
+    popular_CJ = rng.permuted(np.broadcast_to(1.0 / (np.arange(slots) + 3.0) ** 0.7, (categories, slots)), axis=1)
+    new_DCJ = launched_DCJ * (1.0 + parameters.launch_boost * (day - launch_CJ[None] < 10))
+    centre_B = np.array([0.15, 0.5, 0.85]) * (slots - 1)
+    near_BJ = np.exp(-(((np.arange(slots)[None] - centre_B[:, None]) / (0.22 * slots)) ** 2) / 2)
+    fresh = near_BJ[:, None, None, :] * (popular_CJ[None] * new_DCJ)[None] + 1e-9 * launched_DCJ[None]
+    return Catalogue(
+        price=price_CJ.ravel(),
+        launch_day=launch_CJ.ravel(),
+        taste_ZC=_tastes(parameters, rng),
+        fresh_BDCJ=fresh / fresh.sum(axis=-1, keepdims=True),
+        step_PRJJ=_steps(slots),
+        alike_JJ=_kernel(slots, ALIKE),
+        complements_C2=_complements(categories, rng),
+        launched_DCJ=launched_DCJ,
+        resellable=resellable,
+        slots=slots,
+    )
+
+
+def _tastes(parameters: ShopParameters, rng: np.random.Generator) -> np.ndarray:
+    categories = parameters.categories
+    background = rng.dirichlet(np.full(categories, 3.0), parameters.tastes)
+    taste_ZC = (1.0 - parameters.favourite_share) * background
+    for row in taste_ZC:
+        favourites = rng.choice(categories, parameters.favourites, replace=False)
+        row[favourites] += parameters.favourite_share * rng.dirichlet(np.full(parameters.favourites, 3.0))
+    return taste_ZC
+
+
+def _complements(categories: int, rng: np.random.Generator) -> np.ndarray:
+    """Two other categories for each, [C, 2]: two rings through all of them, so that none leads nowhere."""
+    ring = rng.permutation(categories)
+    complements = np.empty((categories, 2), dtype=np.int64)
+    complements[ring, 0] = np.roll(ring, -1)
+    complements[ring, 1] = np.roll(ring, -3)
+    return complements
+
+
+def _kernel(slots: int, steps: dict[int, float]) -> np.ndarray:
+    """Rows sum to 1; a step past an end is reflected, [J, J]."""
+    kernel = np.zeros((slots, slots))
+    for step, share in steps.items():
+        target = np.arange(slots) + step
+        target = np.where(target < 0, -target, target)
+        target = np.where(target >= slots, 2 * (slots - 1) - target, target)
+        np.add.at(kernel, (np.arange(slots), target), share)
+    return kernel
+
+
+def _steps(slots: int) -> np.ndarray:
+    down = [_kernel(slots, {-step: share for step, share in steps.items()}) for steps in STEPS]
+    up = [_kernel(slots, steps) for steps in STEPS]
+    return np.stack([np.stack(pair) for pair in zip(down, up, strict=True)])
+
+
+def within_category(kernel_nJ: np.ndarray, launched_nJ: np.ndarray, stray: float) -> np.ndarray:
+    """A kernel's rows over what is launched, with a share `stray` spread evenly over it, [n, J]; rows sum to 1."""
+    mixed = ((1.0 - stray) * kernel_nJ + stray / kernel_nJ.shape[1]) * launched_nJ
+    return mixed / mixed.sum(axis=1, keepdims=True)
