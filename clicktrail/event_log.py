@@ -12,7 +12,7 @@ import fcntl
 import hashlib
 import json
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,6 +68,12 @@ class EventLog:
     def epoch(self) -> str:
         """Names this log: state that was derived from another log does not match it."""
         return str(self._manifest()["epoch"])
+
+    @property
+    def forgotten_digest(self) -> str:
+        """Changes whenever users are forgotten; empty while there are none."""
+        users = self._manifest()["forgotten"]
+        return hashlib.sha256("\0".join(users).encode()).hexdigest() if users else ""
 
     def batches(self) -> list[dict[str, Any]]:
         """What was recorded of each batch, in order of arrival."""
@@ -189,13 +195,22 @@ class EventLog:
 
     # ---- writing
 
-    def append(self, table: pa.Table, *, batch: str = "", counts: dict[str, Any] | None = None) -> Appended:
+    def append(
+        self,
+        table: pa.Table,
+        *,
+        batch: str = "",
+        counts: dict[str, Any] | None = None,
+        before: Callable[[Appended], None] | None = None,
+    ) -> Appended:
         """Take in a batch in one step: uniqueness, offsets, segment, manifest.
 
         Args:
             table: contract columns (`arrow_schema()`); row rules were checked before.
             batch: digest of the batch; recorded, so that `has_batch` knows it.
             counts: anything to record beside it.
+            before: called with the outcome before any of it is published, under the writer's lock: whoever
+                keeps rejected rows publishes them here, so that a kill in between loses none. An error stops it.
 
         Raises:
             ValueError: the table has not the contract's schema, or this batch was taken in before.
@@ -215,6 +230,14 @@ class EventLog:
                 raise ValueError(message)
             with duckdb.connect() as con:
                 rows, copies, rejected = self._sort_out(con, table, manifest)
+                outcome = Appended(
+                    version=manifest["version"] + rows.num_rows,
+                    accepted=rows.num_rows,
+                    copies=copies,
+                    rejected=rejected,
+                )
+                if before is not None:
+                    before(outcome)
                 if rows.num_rows:
                     manifest["segments"].append(self._publish_segment(con, rows, manifest["version"]))
             manifest["version"] += rows.num_rows
@@ -230,7 +253,7 @@ class EventLog:
                     }
                 )
                 self._publish_manifest(manifest)
-        return Appended(version=manifest["version"], accepted=rows.num_rows, copies=copies, rejected=rejected)
+        return outcome
 
     def forget(self, user_ids: Iterable[str]) -> None:
         """Put users on the tombstone list: from now on no reader sees their events, or labels of these."""

@@ -152,7 +152,7 @@ def read_labels(
             f"""
             select e."offset" as target,
                    epoch_us(e.known_at) as target_known, epoch_us(e.event_timestamp) as target_event,
-                   epoch_us(said.known_at) as known, label_value as value, label_of,
+                   epoch_us(said.known_at) as known, said.label_value as value, said.label_of,
                    e.user_id, e.item_id, e.card_id, e.terminal_id
             from said join events e on said.label_of = e.event_id
             where e.event_type in ({types}) and e.event_id in (select label_of from said)

@@ -1,0 +1,156 @@
+"""EventLogOnlineStore: Feast's online reads, finished from state at read time.
+
+Views with another source than the event log are kept as Feast's SQLite store keeps them, in the same
+file. The read time is `clicktrail.clock.read_at(...)` where a block sets one, else the shop's clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Any, Literal
+
+from feast import Entity, FeatureView
+from feast.infra.online_stores.sqlite import SqliteOnlineStore, SqliteOnlineStoreConfig
+from feast.protos.feast.types.EntityKey_pb2 import EntityKey as EntityKeyProto
+from feast.protos.feast.types.Value_pb2 import Value as ValueProto
+from feast.repo_config import RepoConfig
+from feast.type_map import python_values_to_proto_values
+from pydantic import Field
+
+from clicktrail import settings
+from clicktrail.clock import moment, read_time
+from clicktrail.data_source import declaration_of
+from clicktrail.declarations import Declaration
+from clicktrail.event_log import EventLog
+from clicktrail.online_state import OnlineReader, OnlineState
+
+
+class EventLogOnlineStoreConfig(SqliteOnlineStoreConfig):
+    """Configuration in feature_store.yaml."""
+
+    type: Literal["clicktrail.online_store.EventLogOnlineStore"] = "clicktrail.online_store.EventLogOnlineStore"
+
+    path: str = Field(default_factory=lambda: str(settings.load().online))
+    """SQLite file; by default that of the shop in clicktrail.settings."""
+
+    clock: str = Field(default_factory=lambda: settings.load().clock)
+    """When it is: see CLICKTRAIL_CLOCK."""
+
+
+class EventLogOnlineStore(SqliteOnlineStore):
+    """Feast's online store over the event log's state."""
+
+    def __init__(self) -> None:
+        """Readers are opened on first use."""
+        super().__init__()
+        self._readers: dict[tuple[str, str], OnlineReader] = {}
+
+    def online_read(
+        self,
+        config: RepoConfig,
+        table: FeatureView,
+        entity_keys: list[EntityKeyProto],
+        requested_features: list[str] | None = None,
+    ) -> list[tuple[datetime | None, dict[str, ValueProto] | None]]:
+        """Features of entities now; of an entity that nothing is known of, the values of nothing.
+
+        Raises:
+            ValueError: the store holds no state of this view, or that of another declaration.
+        """
+        declaration = declaration_of(table)
+        if declaration is None:
+            return super().online_read(config, table, entity_keys, requested_features)
+        reader = self._reader(config, declaration)
+        watermark = int(str(reader.meta()["watermark"]))
+        t = read_time(config.online_store.clock, watermark)
+        ids = [_entity_id(key) for key in entity_keys]
+        columns = reader.read(declaration.name, ids, t).columns
+        names = [name for name in requested_features or list(columns) if name in columns]
+        types = {field.name: field.dtype.to_value_type() for field in table.features}
+        protos = [python_values_to_proto_values(columns[name].to_pylist(), types[name]) for name in names]
+        stamp = moment(watermark)
+        return [(stamp, dict(zip(names, row, strict=True))) for row in zip(*protos, strict=True)]
+
+    def online_write_batch(
+        self,
+        config: RepoConfig,
+        table: FeatureView,
+        data: list[tuple[EntityKeyProto, dict[str, ValueProto], datetime, datetime | None]],
+        progress: Callable[[int], Any] | None,
+    ) -> None:
+        """Writes to views of other sources.
+
+        Raises:
+            ValueError: the view is kept from the event log; values can't be written past it.
+        """
+        if declaration_of(table) is not None:
+            message = f"view {table.name!r} follows the event log: send events, then `feast materialize-incremental`"
+            raise ValueError(message)
+        super().online_write_batch(config, table, data, progress)
+
+    def update(
+        self,
+        config: RepoConfig,
+        tables_to_delete: Sequence[FeatureView],
+        tables_to_keep: Sequence[FeatureView],
+        entities_to_delete: Sequence[Entity],
+        entities_to_keep: Sequence[Entity],
+        partial: bool,  # noqa: FBT001 - Feast's signature
+    ) -> None:
+        """`feast apply`: make room for new views, drop removed ones, refuse a changed declaration under an old name.
+
+        Raises:
+            ValueError: a view's declaration differs from the one that its state follows.
+        """
+        state = OnlineState(config.online_store.path)
+        for view in tables_to_keep:
+            declaration = declaration_of(view)
+            if declaration is not None:
+                state.prepare(declaration)
+        for view in tables_to_delete:
+            if declaration_of(view) is not None:
+                state.drop(view.name)
+        super().update(
+            config,
+            [view for view in tables_to_delete if declaration_of(view) is None],
+            [view for view in tables_to_keep if declaration_of(view) is None],
+            entities_to_delete,
+            entities_to_keep,
+            partial,
+        )
+
+    def teardown(self, config: RepoConfig, tables: Sequence[FeatureView], entities: Sequence[Entity]) -> None:
+        """`feast teardown`: remove the file."""
+        self._readers.clear()
+        super().teardown(config, tables, entities)
+
+    def applied(self, config: RepoConfig, view: FeatureView) -> int:
+        """The log offset up to which a view's state has come; 0 where there is none yet."""
+        meta = OnlineState(config.online_store.path).views().get(view.name)
+        return meta.offset if meta else 0
+
+    def catch_up(
+        self, config: RepoConfig, view: FeatureView, log: EventLog, progress: Callable[[int], Any] | None = None
+    ) -> int:
+        """Bring a view's state up to the end of the log; returns the offset."""
+        declaration = declaration_of(view)
+        if declaration is None:
+            message = f"view {view.name!r} has another source than the event log"
+            raise ValueError(message)
+        return OnlineState(config.online_store.path).catch_up(log, declaration, progress=progress)
+
+    @staticmethod
+    def _get_db_path(config: RepoConfig) -> str:
+        return str(config.online_store.path)  # Feast's own insists on type sqlite
+
+    def _reader(self, config: RepoConfig, declaration: Declaration) -> OnlineReader:
+        key = (config.online_store.path, declaration.fingerprint)
+        if key not in self._readers:
+            self._readers[key] = OnlineReader(config.online_store.path, [declaration])
+        return self._readers[key]
+
+
+def _entity_id(key: EntityKeyProto) -> str | None:
+    value = key.entity_values[0]
+    return value.string_val if value.WhichOneof("val") == "string_val" else None

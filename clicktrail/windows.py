@@ -1,0 +1,136 @@
+"""Windows over flat events: cutting, gathering, padding, and comparing what stands in them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from clicktrail.input_spec import SequenceSpec
+from clicktrail.jagged import JaggedSequence
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tokens:
+    """Encoded events: `ids` int32 [N, C], `numbers` float32 [N, F]; row r is [starts[r]:ends[r]), int64 [R]."""
+
+    ids: np.ndarray
+    numbers: np.ndarray
+    starts: np.ndarray
+    ends: np.ndarray
+
+
+def last_of(spec: SequenceSpec, sequence: JaggedSequence) -> tuple[np.ndarray, np.ndarray]:
+    """The windows of a sequence view cut to the last events that the model reads."""
+    return np.maximum(sequence.starts, sequence.ends - spec.last), sequence.ends
+
+
+def window_positions(starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
+    """Flat positions of the windows [starts[r]:ends[r]), one window after the other, int64."""
+    lengths = ends - starts
+    before = np.cumsum(lengths) - lengths
+    return np.arange(int(lengths.sum())) + np.repeat(starts - before, lengths)
+
+
+def pad(tokens: Tokens, starts: np.ndarray, ends: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:
+    """Windows as int64 [R, L, C] and float32 [R, L, F], zeros to the right.
+
+    The gap (last column of both) of a window's first event is null: what came before is not in the window.
+    """
+    rows, used = len(starts), ends - starts
+    ids = np.zeros((rows, length, tokens.ids.shape[1]), np.int64)
+    numbers = np.zeros((rows, length, tokens.numbers.shape[1]), np.float32)
+    positions = window_positions(starts, ends)
+    row = np.repeat(np.arange(rows), used)
+    column = positions - np.repeat(starts, used)
+    ids[row, column] = tokens.ids[positions]
+    numbers[row, column] = tokens.numbers[positions]
+    ids[:, :1, -1] = 0
+    numbers[:, :1, -1] = 0
+    return ids, numbers
+
+
+def jagged_of_lists(columns: Mapping[str, Any]) -> JaggedSequence:
+    """A sequence view as a caller has it, field -> one list a row (Python lists or Arrow lists), as flat arrays.
+
+    Strings become codes of a dictionary made here; timestamps become microseconds; a null list is empty.
+
+    Raises:
+        ValueError: the fields of a row have lists of different lengths.
+    """
+    values, dictionaries, nulls = {}, {}, {}
+    lengths: np.ndarray | None = None
+    for field, column in columns.items():
+        array = column if isinstance(column, pa.Array) else pa.array(column)
+        array = array if pa.types.is_list(array.type) else array.cast(pa.list_(pa.null()))
+        these = array.value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
+        if lengths is not None and not np.array_equal(these, lengths):
+            message = f"field {field!r} has lists of {these.tolist()} values, the fields before it {lengths.tolist()}"
+            raise ValueError(message)
+        lengths, flat = these, array.flatten()
+        if pa.types.is_timestamp(flat.type):
+            flat = flat.cast(pa.timestamp("us", flat.type.tz)).cast(pa.int64())
+        if pa.types.is_null(flat.type):  # nothing but nulls: works as a string field and as a number field
+            values[field], dictionaries[field] = np.full(len(flat), -1, np.int64), []
+            nulls[field] = np.ones(len(flat), bool)
+            continue
+        if pa.types.is_string(flat.type):
+            flat = flat.dictionary_encode()
+            values[field] = flat.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int32)
+            dictionaries[field] = flat.dictionary.to_pylist()
+            continue
+        if flat.null_count:
+            nulls[field] = flat.is_null().to_numpy(zero_copy_only=False)
+            flat = flat.fill_null(0)
+        values[field] = flat.to_numpy(zero_copy_only=False).astype(np.int64)
+    assert lengths is not None  # noqa: S101 - a sequence view has fields
+    ends = np.cumsum(lengths).astype(np.int64)
+    return JaggedSequence(values=values, dictionaries=dictionaries, nulls=nulls, starts=ends - lengths, ends=ends)
+
+
+# ---- what stands in a window
+
+
+def number(sequence: JaggedSequence, name: str, positions: slice | np.ndarray) -> np.ndarray:
+    """A number field at these positions, float64, nan for null."""
+    raw = sequence.values[name][positions].astype(np.float64)
+    null = sequence.nulls.get(name)
+    return raw if null is None else np.where(null[positions], np.nan, raw)
+
+
+def same_as(
+    sequence: JaggedSequence, field: str, positions: np.ndarray, row: np.ndarray, wanted: Sequence[Any]
+) -> np.ndarray:
+    """1.0 where the event holds the value that its row wants; null is like nothing. float64 [N]."""
+    codes = {value: code for code, value in enumerate(sequence.dictionaries[field])}
+    target = np.array([-2 if value is None else codes.get(value, -2) for value in wanted], np.int64)
+    return (sequence.values[field][positions] == target[row]).astype(np.float64)
+
+
+def seen_before(sequence: JaggedSequence, field: str, positions: np.ndarray, row: np.ndarray) -> np.ndarray:
+    """1.0 where the value stood earlier in the window; 0.0 for null. float64 [N]."""
+    codes = sequence.values[field][positions].astype(np.int64)
+    _, first = np.unique(row * (len(sequence.dictionaries[field]) + 1) + codes, return_index=True)
+    seen = np.ones(len(codes))
+    seen[first] = 0
+    return np.where(codes < 0, 0, seen)
+
+
+def window_mean(starts: np.ndarray, ends: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Mean over each window, nan where there is none; nan inside is left out. float64 [R]."""
+    known = ~np.isnan(values)
+    total = np.append(0, np.cumsum(np.where(known, values, 0)))
+    count = np.append(0, np.cumsum(known))
+    n = count[ends] - count[starts]
+    return np.where(n > 0, (total[ends] - total[starts]) / np.maximum(n, 1), np.nan)
+
+
+def covered(starts: np.ndarray, ends: np.ndarray, events: int) -> np.ndarray:
+    """Which events stand in any of the windows, bool [N]."""
+    steps = np.zeros(events + 1, np.int64)
+    np.add.at(steps, starts, 1)
+    np.add.at(steps, ends, -1)
+    return np.cumsum(steps[:-1]) > 0
