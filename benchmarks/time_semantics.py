@@ -31,10 +31,10 @@ from tqdm import tqdm
 
 from clicktrail.clock import read_at
 from clicktrail.contract import LABEL, arrow_schema
+from clicktrail.declarations import Aggregation
 from clicktrail.event_log import EventLog
 from clicktrail.settings import Settings
 from clicktrail.views import (
-    Aggregation,
     aggregate_view,
     count,
     distinct,
@@ -46,7 +46,8 @@ from clicktrail.views import (
 )
 
 SECOND = 1_000_000
-_OWNER = {"owner": "benchmarks@example.com", "description": "a feature of the time cases"}
+OWNER = "benchmarks@example.com"
+ABOUT = "features of the time cases"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +81,8 @@ def feature_views(features: list[dict[str, Any]]) -> tuple[list[Entity | Feature
                     fields=[one["field"]],
                     events=one.get("events") or (),
                     within=within,
-                    **_OWNER,
+                    owner=OWNER,
+                    description=ABOUT,
                 )
             )
             references[name] = f"{name}_v1:{one['field']}"
@@ -93,7 +95,8 @@ def feature_views(features: list[dict[str, Any]]) -> tuple[list[Entity | Feature
                 name=f"{key}_aggregates_v1",
                 entity=entities[key],
                 aggregations=[aggregation for _, aggregation in aggregations],
-                **_OWNER,
+                owner=OWNER,
+                description=ABOUT,
             )
         )
     return [*entities.values(), *views], references
@@ -128,7 +131,7 @@ def _aggregation(one: dict[str, Any]) -> Aggregation:
 
 def arrivals(cases: list[dict[str, Any]]) -> pa.Table:
     """Events and labels of all cases as contract rows with prefixed ids, and columns `case`, `arrives` (seconds)."""
-    rows = []
+    rows: list[dict[str, Any]] = []
     for index, case in enumerate(cases):
         rows.extend(_event_row(index, event) for event in case["events"])
         rows.extend(_label_row(index, number, label) for number, label in enumerate(case.get("labels", [])))

@@ -1,0 +1,83 @@
+"""The naive versions that the fast ones are checked against: each rule of the time contract, one after the other.
+
+Events and labels are dicts as in the time cases (times in whole seconds); everything is quadratic and plain.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+AHEAD_S = 300
+
+
+def accepted(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """First arrival of each event_id, without those over five minutes ahead of their arrival."""
+    seen: dict[str, dict[str, Any]] = {}
+    for event in sorted(events, key=lambda one: one["ingested_at"]):
+        if event["event_timestamp"] - event["ingested_at"] <= AHEAD_S and event["event_id"] not in seen:
+            seen[event["event_id"]] = event
+    return list(seen.values())
+
+
+def known_at(event: dict[str, Any]) -> int:
+    """When it could be known."""
+    return max(event["event_timestamp"], event["ingested_at"])
+
+
+def visible(events: list[dict[str, Any]], key: str, entity: str, t: int) -> list[dict[str, Any]]:
+    """What is known of an entity before t, in the order of the contract."""
+    mine = [event for event in events if event.get(key) == entity and known_at(event) < t]
+    return sorted(mine, key=lambda one: (known_at(one), one["event_timestamp"], one["source_seq"], one["event_id"]))
+
+
+def value(  # noqa: C901, PLR0911 - one branch and one return a rule
+    feature: dict[str, Any], events: list[dict[str, Any]], labels: list[dict[str, Any]], entity: str | None, t: int
+) -> Any:  # noqa: ANN401 - a value of any feature
+    """Value of one feature of the time contract at a read; `events` are accepted ones."""
+    if entity is None:
+        return None
+    seen = visible(events, feature.get("entity") or "user_id", entity, t)
+    if feature.get("events"):
+        seen = [event for event in seen if event["event_type"] in feature["events"]]
+    if feature["kind"] == "sequence":
+        last = seen[-feature["last"] :]
+        if feature.get("within_s"):
+            last = [event for event in last if event["event_timestamp"] >= t - feature["within_s"]]
+        return [event[feature["field"]] for event in last]
+    if feature["kind"] == "seconds_since_last":
+        return t - max(event["event_timestamp"] for event in seen) if seen else None
+    right = t - feature.get("delay_s", 0)
+    left = right - feature["window_s"]
+    hop = feature.get("hop_s", 0)
+    left = left // hop * hop if hop else left
+    inside = [event for event in seen if event["event_timestamp"] >= left]
+    match feature["kind"]:
+        case "count":
+            return len(inside)
+        case "sum":
+            return sum(event[feature["field"]] for event in inside)
+        case "distinct":
+            return len({event[feature["field"]] for event in inside})
+        case "max":
+            return max((event[feature["field"]] for event in inside), default=None)
+        case "top":
+            return _top(feature, inside)
+        case "label_rate":
+            due = [event for event in inside if event["event_timestamp"] < right]
+            return [sum(_labelled(event, labels, feature["label"], t) for event in due), len(due)]
+    raise AssertionError(feature["kind"])
+
+
+def _labelled(event: dict[str, Any], labels: list[dict[str, Any]], name: str, t: int) -> bool:
+    known = [
+        label
+        for label in labels
+        if label["event_id"] == event["event_id"] and label["label"] == name and label["known_at"] < t
+    ]
+    return bool(known) and max(known, key=lambda one: one["known_at"])["value"] == 1
+
+
+def _top(feature: dict[str, Any], inside: list[dict[str, Any]]) -> list[Any]:
+    values = [event[feature["field"]] for event in inside]
+    last = {value: place for place, value in enumerate(values)}
+    return sorted(last, key=lambda one: (-values.count(one), -last[one]))[: feature["k"]]
