@@ -1,18 +1,21 @@
-"""Open a Feast repo for one shop, wherever the caller stands: paths in its configuration become absolute."""
+"""Open the Feast repo for one shop, wherever the caller stands: paths in its configuration become absolute.
+
+`python -m clicktrail.feast_repo` writes that configuration to the shop's folder and prints its path, for
+Feast's own command line: `feast -c feature_repo -f PATH apply`.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import yaml
-from feast import FeatureStore, RepoConfig
 
-from clicktrail.settings import Settings
+from clicktrail.publish import publish_bytes
+from clicktrail.settings import Settings, load
 
-
-def repo_config(settings: Settings) -> RepoConfig:
-    """The configuration of feature_repo/feature_store.yaml with this shop's paths."""
-    return RepoConfig(**configuration(settings), repo_path=settings.feature_repo)
+if TYPE_CHECKING:  # importing Feast costs seconds, and writing the configuration does not need it
+    from feast import FeatureStore
 
 
 def configuration(settings: Settings) -> dict[str, Any]:
@@ -24,7 +27,20 @@ def configuration(settings: Settings) -> dict[str, Any]:
     return raw
 
 
+def write_configuration(settings: Settings) -> Path:
+    """Publish the shop's feature_store.yaml; returns its path."""
+    path = settings.shop_home / "feature_store.yaml"
+    publish_bytes(path, yaml.safe_dump(configuration(settings), sort_keys=False).encode(), "registry.configuration")
+    return path
+
+
 def open_store(settings: Settings) -> FeatureStore:
     """The feature store of this shop."""
+    from feast import FeatureStore, RepoConfig
+
     settings.shop_home.mkdir(parents=True, exist_ok=True)
-    return FeatureStore(config=repo_config(settings))
+    return FeatureStore(config=RepoConfig(**configuration(settings), repo_path=settings.feature_repo))
+
+
+if __name__ == "__main__":
+    print(write_configuration(load()))  # noqa: T201 - the command's answer

@@ -1,0 +1,136 @@
+# The front door: `make` lists the targets. Every target sets up what it needs.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+# ---- what a caller may set
+TASK     ?=
+EVENTS   ?=
+READER   ?= $(if $(EVENTS),,demo_shop)
+PRESET   ?= small
+ARGS     ?=
+SIZE     ?= 1000000
+DAYS     ?= 90
+SEED     ?= 0
+PORT     ?= 3000
+PYTHON   ?= $(firstword $(foreach v,python3 python3.13 python3.12 python3.11,$(if $(shell command -v $(v) && $(v) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' && echo ok),$(v))))
+
+# every shop has its own log, registry and online state under CLICKTRAIL_HOME
+SHOP     ?= $(if $(EVENTS),$(basename $(notdir $(READER))),demo)
+export CLICKTRAIL_HOME  ?= $(CURDIR)/var
+export CLICKTRAIL_SHOP  := $(SHOP)
+# the log's own end is "now" for replayed data; a live shop sets wall
+export CLICKTRAIL_CLOCK ?= log
+export FEAST_USAGE := False
+export GX_ANALYTICS_ENABLED := false
+export BENTOML_DO_NOT_TRACK := true
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+
+DEMO     := $(CLICKTRAIL_HOME)/demo
+SOURCE   := $(if $(EVENTS),$(EVENTS),$(DEMO)/raw)
+TASKS    := $(if $(TASK),$(TASK),recommendation retention fraud)
+TRUTH    := $(if $(EVENTS),,--truth $(DEMO)/truth)
+FEAST    := feast -c feature_repo -f $(CLICKTRAIL_HOME)/shops/$(SHOP)/feature_store.yaml
+# a target done before is done again only when the locks change: the stamp carries their digest
+STAMP    := .venv/.installed-$(shell cat requirements.lock requirements-uv.lock pyproject.toml | cksum | tr ' ' -)
+
+.PHONY: help
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo "  variables: TASK= EVENTS= READER= SHOP= PRESET= SIZE= DAYS= SEED= PORT= ARGS="
+
+# ---- set-up
+
+$(STAMP):
+	@test -n "$(PYTHON)" || { echo "Clicktrail needs Python 3.11, 3.12 or 3.13 on the PATH (or PYTHON=path)"; exit 1; }
+	@test -x .venv/bin/python || $(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements-uv.lock
+	.venv/bin/uv pip install -q --python .venv/bin/python --require-hashes --no-deps -r requirements.lock
+	@# torch is pinned by version, its build (CPU, CUDA) is the machine's: pip finds it where the machine says
+	.venv/bin/python -m pip install -q --disable-pip-version-check $$(grep -o 'torch==[0-9.]*' pyproject.toml | head -1)
+	.venv/bin/uv pip install -q --python .venv/bin/python --no-deps --no-build-isolation -e .
+	@rm -f .venv/.installed-* && touch $@
+
+.PHONY: setup lock
+setup: $(STAMP) ## .venv with the locked dependencies
+
+# what a CUDA build of torch brings along is its own: no lock can hold it for every machine
+UNLOCKED := torch triton cuda-bindings cuda-pathfinder cuda-toolkit $(addprefix nvidia-,cublas cuda-cupti cuda-nvrtc \
+  cuda-runtime cudnn-cu13 cufft cufile curand cusolver cusparse cusparselt-cu13 nccl-cu13 nvjitlink nvshmem-cu13 nvtx)
+lock: setup ## resolve the dependencies of pyproject.toml anew
+	.venv/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+	  $(addprefix --no-emit-package ,$(UNLOCKED)) --extra platform --extra dev pyproject.toml -o requirements.lock
+
+# ---- the main job
+
+.PHONY: train demo ingest validate features materialize evaluate bundle serve summary
+train: setup ## the main job: events in, three verified bundles out (EVENTS=path READER=name TASK=fraud PRESET= ARGS=)
+	@began=$$SECONDS; \
+	$(MAKE) ingest features && \
+	for task in $(TASKS); do python -m training --task $$task --preset $(PRESET) $(TRUTH) $(ARGS); done && \
+	$(MAKE) materialize bundle summary && \
+	echo "make train took $$((SECONDS - began)) s"
+
+demo: setup ## the demo shop's files, as a production collector would leave them (SIZE= DAYS= SEED=)
+	@python -m ingestion.demo_shop --out $(DEMO)/raw --truth $(DEMO)/truth --events $(SIZE) --days $(DAYS) --seed $(SEED)
+
+ingest: setup $(if $(EVENTS),,demo) ## raw files through the gate into the event log (EVENTS=path READER=name or mapping file)
+	@test -n "$(READER)" || { echo "say how to read EVENTS: READER=taobao, fraud_handbook or a mapping file (docs/guides/bring-your-data.md)"; exit 2; }
+	@python -m ingestion --events $(SOURCE) --reader $(READER) --shop $(SHOP)
+
+validate: setup $(if $(EVENTS),,demo) ## the gate alone: what would be accepted, what quarantined; the log stays as it is
+	@python -m ingestion --events $(SOURCE) --reader $(READER) --shop $(SHOP) --check
+
+features: setup ## register the feature repo (feast apply)
+	@python -m clicktrail.feast_repo > /dev/null
+	@$(FEAST) apply
+
+materialize: setup ## bring the online state up to the event log (feast materialize-incremental)
+	@$(FEAST) materialize-incremental "$$(date -u +%Y-%m-%dT%H:%M:%S)"
+
+evaluate: setup ## evaluate the newest run again and render its report
+	@for task in $(TASKS); do python -m training.report $(CLICKTRAIL_HOME)/runs/$$task/latest; done
+
+bundle: setup ## build and verify the Bento of the newest run of each task
+	@for task in $(TASKS); do python -m serving.build --task $$task; done
+
+summary: setup ## the closing table
+	@python -m training.summary $(if $(TASK),--task $(TASK))
+
+serve: setup ## serve the newest bundle: make serve TASK=fraud PORT=3000
+	@test -n "$(TASK)" || { echo "say which: make serve TASK=recommendation, retention or fraud"; exit 2; }
+	@exec bentoml serve clicktrail-$(TASK):latest --port $(PORT)
+
+# ---- looking
+
+.PHONY: preview ui gpu-check bench
+preview: setup ## a feature's values for an entity, now or at a time: VIEW=user_recent_v1 ENTITY=u000001 [AT=2026-03-01]
+	@python -m clicktrail.preview --view "$(VIEW)" --entity "$(ENTITY)" $(if $(AT),--at $(AT))
+
+ui: setup ## Feast's user interface on port 8888
+	@$(FEAST) ui
+
+gpu-check: setup ## train, evaluate and export on a GPU; prints tokens/s and MFU
+	@python -m training.gpu_check $(ARGS)
+
+bench: setup ## all measurements of benchmarks/; figures under var/bench
+	@python -m benchmarks $(ARGS)
+
+# ---- keeping house
+
+.PHONY: test test-fast lint format clean
+test: setup ## everything that CI runs
+	@python -m pytest -n 2 --dist loadgroup $(ARGS)
+
+test-fast: setup ## the tests that need under a minute together
+	@python -m pytest -n 2 --dist loadgroup -m "not slow" $(ARGS)
+
+lint: setup ## ruff, mypy, import-linter
+	@ruff check . && ruff format --check . && mypy && lint-imports
+
+format: setup ## let ruff format the code
+	@ruff check --fix . && ruff format .
+
+clean: ## remove what runs produced (not .venv)
+	rm -rf $(CLICKTRAIL_HOME) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
