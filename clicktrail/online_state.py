@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -21,11 +22,12 @@ from clicktrail import state as states
 from clicktrail.contract import BEHAVIOUR_TYPES
 from clicktrail.declarations import Declaration, from_json, to_json
 from clicktrail.engine import aggregates, sequence_lists, sequences
-from clicktrail.event_log import EventLog, known_at
 from clicktrail.history import label_steps
-from clicktrail.offline import read_labels
 from clicktrail.publish import failpoint
 from clicktrail.state import State
+
+if TYPE_CHECKING:
+    from clicktrail.event_log import EventLog
 
 STRETCH = 500_000
 """Log rows that one transaction applies."""
@@ -252,6 +254,8 @@ def _advance(
 
 def _arrived(log: EventLog, declaration: Declaration, start: int, stop: int) -> dict[str, State]:
     """What arrived for each entity in a stretch of the log."""
+    from clicktrail.event_log import known_at  # who only reads states needs no DuckDB
+
     columns = states.stored_columns(declaration)
     needed = [
         declaration.entity_key,
@@ -309,6 +313,8 @@ def _arrived(log: EventLog, declaration: Declaration, start: int, stop: int) -> 
 
 def _steps(log: EventLog, declaration: Declaration, start: int, stop: int) -> dict[str, np.ndarray]:
     """Label steps, by entity, of every event that a stretch of the log labels or brings."""
+    from clicktrail.offline import read_labels  # who only reads states needs no DuckDB
+
     out: dict[str, list[np.ndarray]] = {}
     kinds = states.label_kinds(declaration)
     if not kinds:
