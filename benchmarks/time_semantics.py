@@ -29,6 +29,7 @@ import yaml
 from feast import Entity, FeatureStore, FeatureView, ValueType
 from tqdm import tqdm
 
+from benchmarks.arrivals import SECOND, arrivals, prefixed
 from clicktrail.clock import read_at
 from clicktrail.contract import LABEL, arrow_schema
 from clicktrail.declarations import Aggregation
@@ -45,7 +46,6 @@ from clicktrail.views import (
     total,
 )
 
-SECOND = 1_000_000
 OWNER = "benchmarks@example.com"
 ABOUT = "features of the time cases"
 
@@ -129,53 +129,13 @@ def _aggregation(one: dict[str, Any]) -> Aggregation:
             raise ValueError(message)
 
 
-def arrivals(cases: list[dict[str, Any]]) -> pa.Table:
-    """Events and labels of all cases as contract rows with prefixed ids, and columns `case`, `arrives` (seconds)."""
-    rows: list[dict[str, Any]] = []
-    for index, case in enumerate(cases):
-        rows.extend(_event_row(index, event) for event in case["events"])
-        rows.extend(_label_row(index, number, label) for number, label in enumerate(case.get("labels", [])))
-    schema = arrow_schema().append(pa.field("case", pa.int64())).append(pa.field("arrives", pa.int64()))
-    return pa.Table.from_pylist(rows, schema=schema)
-
-
-def _event_row(case: int, event: dict[str, Any]) -> dict[str, Any]:
-    return {
-        **{name: event.get(name) for name in arrow_schema().names},
-        **{key: _prefixed(case, event.get(key)) for key in ("event_id", "user_id", "card_id", "terminal_id")},
-        "event_timestamp": event["event_timestamp"] * SECOND,
-        "ingested_at": event["ingested_at"] * SECOND,
-        "case": case,
-        "arrives": event["ingested_at"],
-    }
-
-
-def _label_row(case: int, number: int, label: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "event_id": _prefixed(case, f"label {number}"),
-        "event_type": LABEL,
-        "event_timestamp": label["known_at"] * SECOND,
-        "ingested_at": label["known_at"] * SECOND,
-        "source_seq": number,
-        "label_of": _prefixed(case, label["event_id"]),
-        "label": label["label"],
-        "label_value": label["value"],
-        "case": case,
-        "arrives": label["known_at"],
-    }
-
-
-def _prefixed(case: int, name: str | None) -> str | None:
-    return None if name is None else f"{case}|{name}"
-
-
 def reads_of(cases: list[dict[str, Any]], keys: list[str]) -> list[Read]:
     """All reads, each with the prefixed ids of its case."""
     return [
         Read(
             case=str(index),
             name=case["name"],
-            keys={key: _prefixed(index, read.get(key)) for key in keys},
+            keys={key: prefixed(index, read.get(key)) for key in keys},
             t=read["t"],
             expect=read["expect"],
         )

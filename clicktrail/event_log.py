@@ -215,7 +215,7 @@ class EventLog:
         Raises:
             ValueError: the table has not the contract's schema, or this batch was taken in before.
         """
-        if not table.schema.equals(_SCHEMA, check_metadata=False):
+        if table.column_names != _SCHEMA.names or table.schema.types != _SCHEMA.types:
             odd = [f for f in _SCHEMA if f.name not in table.column_names or table.schema.field(f.name).type != f.type]
             extra = sorted(set(table.column_names) - set(_SCHEMA.names))
             message = (

@@ -1,0 +1,170 @@
+"""The engine against the naive oracle, offline and through the online state."""
+
+from __future__ import annotations
+
+import random
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from benchmarks.arrivals import arrivals
+from clicktrail import declarations as d
+from clicktrail.contract import arrow_schema
+from clicktrail.declarations import Declaration, days, hours, minutes
+from clicktrail.engine import aggregates, bisect, sequence_lists, sequences
+from clicktrail.event_log import EventLog
+from clicktrail.offline import entity_codes, load_history
+from clicktrail.online_state import OnlineReader, OnlineState
+from tests import oracles
+from tests.worlds import world
+
+SECOND = 1_000_000
+USER = d.aggregates(
+    name="user_v1",
+    entity_key="user_id",
+    windows=[hours(1), days(1)],
+    aggregations=[
+        d.count("view"),
+        d.count(name="any_hop", windows=[hours(6)], hop=minutes(7)),
+        d.total("price_minor", of="purchase"),
+        d.distinct("item_id"),
+        d.largest("price_minor", of=["purchase", "payment"]),
+        d.top("item_id", k=2),
+        d.time_since("cart"),
+    ],
+)
+TERMINAL = d.aggregates(
+    name="terminal_v1",
+    entity_key="terminal_id",
+    windows=[days(1), days(7)],
+    aggregations=[d.count("payment"), d.label_rate("fraud", of="payment", delay=hours(1))],
+)
+RECENT = d.sequence(
+    name="recent_v1",
+    entity_key="user_id",
+    last=3,
+    fields=["item_id", "price_minor"],
+    within=days(1),
+    events=["view", "cart"],
+)
+VIEWS = (USER, TERMINAL, RECENT)
+
+
+def expected(declaration: Declaration, case: dict[str, Any], entity: str, t: int) -> dict[str, Any]:
+    """Every feature of a view by the oracle."""
+    kept = oracles.accepted(case["events"])
+    key = declaration.entity_key
+    if declaration.is_sequence:
+        features = [
+            {
+                "name": field,
+                "kind": "sequence",
+                "field": field,
+                "last": declaration.last,
+                "events": declaration.events,
+                "within_s": (declaration.within_us or 0) // SECOND,
+                "entity": key,
+            }
+            for field in declaration.fields
+        ]
+    else:
+        kinds = {"time_since": "seconds_since_last"}
+        features = [
+            {
+                "name": one.name,
+                "kind": kinds.get(one.kind, one.kind),
+                "field": one.field,
+                "events": one.events,
+                "window_s": (one.window_us or 0) // SECOND,
+                "hop_s": one.hop_us // SECOND,
+                "delay_s": one.delay_us // SECOND,
+                "label": one.label,
+                "k": one.k,
+                "entity": key,
+            }
+            for one in declaration.aggregates
+        ]
+    return {one["name"]: oracles.value(one, kept, case["labels"], entity, t) for one in features}
+
+
+def read_offline(log: EventLog, declaration: Declaration, entity: str, t: int) -> dict[str, Any]:
+    history, entities = load_history(log, declaration.entity_key, [declaration])
+    codes, times = entity_codes(pa.array([entity]), entities), np.array([t * SECOND])
+    if declaration.is_sequence:
+        columns = sequence_lists(declaration, sequences(declaration, history, codes, times))
+    else:
+        columns = aggregates(declaration, history, codes, times)
+    return {name: column[0].as_py() for name, column in columns.items()}
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 2**32))
+def test_every_aggregation_equals_the_oracle_at_both_doors(seed: int) -> None:
+    """Random worlds with ties, copies, late and future events and late labels: offline, online and oracle agree."""
+    case = world(random.Random(seed), "hypothesis")  # noqa: S311 - reproducible test data
+    reads = sorted(case["reads"], key=lambda one: one["t"])
+    with tempfile.TemporaryDirectory() as folder:
+        log = EventLog(Path(folder) / "log")
+        waiting = arrivals([case]).sort_by("arrives")
+        for read in reads:
+            arrived = waiting["arrives"].to_numpy() <= read["t"]
+            log.append(waiting.filter(pa.array(arrived)).select(arrow_schema().names))
+            waiting = waiting.filter(pa.array(~arrived))
+            for view in VIEWS:
+                OnlineState(Path(folder) / "online.db").catch_up(log, view)
+                entity = read["terminal_id"] if view is TERMINAL else read["user_id"]
+                if entity is None:
+                    continue
+                reader = OnlineReader(Path(folder) / "online.db", [view])
+                online = reader.read(view.name, [f"0|{entity}"], read["t"] * SECOND).columns
+                want = expected(view, case, entity, read["t"])
+                assert {name: column[0].as_py() for name, column in online.items()} == want
+                assert read_offline(log, view, f"0|{entity}", read["t"]) == want
+
+
+@given(
+    values=st.lists(st.integers(-5, 5), max_size=20).map(sorted),
+    needles=st.lists(st.tuples(st.integers(0, 20), st.integers(0, 20), st.integers(-6, 6)), max_size=10),
+)
+def test_bisect_is_searchsorted_within_a_range(values: list[int], needles: list[tuple[int, int, int]]) -> None:
+    """For every range and needle the position is numpy's, shifted by the range's start."""
+    array = np.array(values, np.int64)
+    low = np.array([min(a, b, len(array)) for a, b, _ in needles], np.int64)
+    high = np.array([min(max(a, b), len(array)) for a, b, _ in needles], np.int64)
+    wanted = np.array([needle for *_, needle in needles], np.int64)
+    naive = [a + np.searchsorted(array[a:b], needle) for a, b, needle in zip(low, high, wanted, strict=True)]
+    assert bisect(array, low, high, wanted).tolist() == naive
+
+
+def test_an_unknown_entity_has_the_values_of_nothing_and_none_has_no_value(tmp_path: Path) -> None:
+    """Nobody known: zero counts, null maximum, empty list; no entity at all: null, and an empty list."""
+    log = EventLog(tmp_path / "log")
+    log.append(arrivals([world(random.Random(3), "x")]).select(arrow_schema().names))  # noqa: S311
+    history, entities = load_history(log, "user_id", [USER])
+    codes = entity_codes(pa.array(["nobody", None]), entities)
+    columns = aggregates(USER, history, codes, np.array([2_000_000_000 * SECOND] * 2))
+    assert columns["count_view_1d"].to_pylist() == [0, None]
+    assert columns["max_price_minor_payment_purchase_1d"].to_pylist() == [None, None]
+    OnlineState(tmp_path / "online.db").catch_up(log, USER)
+    result = OnlineReader(tmp_path / "online.db", [USER]).read("user_v1", ["nobody", None], 2_000_000_000 * SECOND)
+    assert result.columns["count_view_1d"].to_pylist() == [0, None]
+    assert result.known == [False, False]
+
+
+def test_window_contents_larger_than_a_chunk(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Laying windows out in pieces gives what laying them out at once gives."""
+    log = EventLog(tmp_path / "log")
+    cases = [world(random.Random(seed), str(seed)) for seed in range(20)]  # noqa: S311
+    log.append(arrivals(cases).select(arrow_schema().names))
+    history, entities = load_history(log, "user_id", [USER])
+    codes = np.arange(len(entities))
+    times = np.full(len(entities), (1_700_006_400 + 40_000) * SECOND)
+    whole = aggregates(USER, history, codes, times)
+    monkeypatch.setattr("clicktrail.engine._CHUNK", 2)
+    assert aggregates(USER, history, codes, times) == whole

@@ -1,0 +1,28 @@
+"""What tests share: the folder of real data and worked cases, where a machine has it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+_SHARED = Path(__file__).resolve().parent.parent.parent / "shared"
+
+
+@pytest.fixture(scope="session")
+def data() -> Path:
+    """The folder of real data sets; they may not be passed on, so a checkout alone does not have them."""
+    folder = Path(os.environ.get("CLICKTRAIL_DATA") or _SHARED / "data")
+    if not folder.is_dir():
+        pytest.skip("no real data here: set CLICKTRAIL_DATA to the folder that has it")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def time_cases() -> Path:
+    """The worked cases of the time contract."""
+    path = _SHARED / "time_cases.json"
+    if not path.is_file():
+        pytest.skip("no worked time cases here; the random worlds of tests/worlds.py stand for them")
+    return path
