@@ -1,0 +1,79 @@
+"""The HTTP door of a service: a small ASGI application that BentoML mounts.
+
+Mounted rather than typed endpoints: measured beside each other on 2 cores, an empty typed endpoint costs
+2.0-2.7 ms of CPU a request and a mounted one 1.0-1.8 ms; and the wording of a 400 is ours.
+A request is answered on the event loop itself: the work is about a millisecond and bounded (sequence
+lengths by declaration, k and body by the schema), and a thread would cost more than it gives.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sqlite3
+from collections.abc import Callable
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from serving.openapi import openapi
+from serving.schema import ENDPOINTS, MAX_BODY_BYTES, InvalidRequestError, parse
+
+logger = logging.getLogger("clicktrail.serving")
+
+Answer = Callable[[dict[str, Any]], dict[str, Any]]
+
+
+class Door:
+    """Takes requests of one task in; `answer` is set when the service has verified itself."""
+
+    def __init__(self, task: str) -> None:
+        """`task` decides the path and its fields."""
+        self.answer: Answer | None = None
+        self.path, self._fields = ENDPOINTS[task]
+        self.app = Starlette(
+            routes=[
+                Route(self.path, self._endpoint, methods=["POST"]),
+                # before BentoML's own, which knows typed endpoints only
+                Route("/docs.json", lambda _: JSONResponse(openapi(task)), methods=["GET"]),
+            ]
+        )
+
+    async def _endpoint(self, request: Request) -> Response:
+        if self.answer is None:
+            return _error(503, "the service has not verified itself yet; try again")
+        body = await _body(request)
+        if body is None:
+            return _error(413, f"the body has more than {MAX_BODY_BYTES} bytes; a request needs a few hundred")
+        try:
+            answer = self.answer(parse(body, self._fields))
+        except InvalidRequestError as error:
+            problems = [problem.__dict__ for problem in error.problems]
+            return _error(400, str(error), problems=problems)
+        except sqlite3.Error:
+            logger.exception("the online state cannot be read")
+            return _error(503, "the online state cannot be read now; see the service's log")
+        except Exception:
+            logger.exception("a request could not be answered")
+            return _error(500, "this is our fault; see the service's log")
+        return Response(json.dumps(answer, ensure_ascii=False, allow_nan=False), media_type="application/json")
+
+
+async def _body(request: Request) -> bytes | None:
+    """The body, or None as soon as it is larger than allowed."""
+    declared = request.headers.get("content-length", "")
+    if declared.isdecimal() and int(declared[:20]) > MAX_BODY_BYTES:
+        return None
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_BODY_BYTES:
+            return None
+    return bytes(body)
+
+
+def _error(status: int, error: str, **more: object) -> Response:
+    return JSONResponse({"error": error, **more}, status_code=status)

@@ -1,0 +1,147 @@
+"""The model of a bundle: features in, scores out, by the same encoding and the same arrays as in training.
+
+Needs neither torch nor Feast, and reads no state: what it is given decides its answer, so that the golden
+requests mean the same on every machine.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from clicktrail.declarations import Declaration, from_json
+from clicktrail.encoding import Encoding
+from serving.manifest import Manifest, RefusedError
+from serving.schema import ENDPOINTS
+
+
+@dataclass(frozen=True, kw_only=True)
+class Golden:
+    """A synthetic request: features by view and name and request fields (lists of one value), read time [1].
+
+    `expected`: the scores that training gave at output positions `places`, largest first; a binary model has one.
+    """
+
+    features: Mapping[str, Mapping[str, Any]]
+    request: Mapping[str, Sequence[Any]]
+    t: np.ndarray
+    places: np.ndarray
+    expected: np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """What a bundle holds, loaded.
+
+    `items`, `popularity`: of each output position, for a recommendation: id, and views in the training range [items].
+    """
+
+    manifest: Manifest
+    interface: dict[str, Any]
+    encoding: Encoding
+    declarations: tuple[Declaration, ...]
+    session: ort.InferenceSession
+    fallback: dict[str, Any]
+    items: tuple[str, ...]
+    popularity: np.ndarray
+    golden: dict[str, Any]
+
+    @classmethod
+    def load(cls, manifest: Manifest) -> Model:
+        """Load the files of a bundle.
+
+        Raises:
+            RefusedError: the model's inputs are not those that the encoding gives, or a view was declared under
+                other rules than this library's.
+        """
+        folder = manifest.bundle
+        interface = _json(folder / "interface.json")
+        try:
+            declarations = tuple(from_json(one) for one in interface["declarations"])
+        except ValueError as error:
+            raise RefusedError(str(error)) from error
+        encoding = Encoding.from_json(_json(folder / "encoding.json"))
+        session = _session(str(folder / "model.onnx"))
+        wanted, given = {one.name for one in session.get_inputs()}, set(encoding.inputs())
+        if not wanted <= given:
+            message = f"{manifest.tag}: the model wants {sorted(wanted - given)}, which the encoding does not give"
+            raise RefusedError(message)
+        taken = {field.name for field in ENDPOINTS[manifest.task][1]}
+        if not set(interface["request"]) <= taken:
+            missing = ", ".join(sorted(set(interface["request"]) - taken))
+            message = f"{manifest.tag}: the model reads {missing} of a request, which its endpoint does not take"
+            raise RefusedError(message)
+        items = pa.table({"item_id": pa.array([], pa.string()), "popularity": pa.array([], pa.int64())})
+        if interface["items"]:
+            items = pq.read_table(folder / interface["items"], columns=items.column_names)
+        return cls(
+            manifest=manifest,
+            interface=interface,
+            encoding=encoding,
+            declarations=tuple(one for one in declarations if one.name in used_views(encoding)),
+            session=session,
+            fallback=_json(folder / "fallback.json"),
+            items=tuple(items["item_id"].to_pylist()),
+            popularity=items["popularity"].to_numpy(),
+            golden=_json(folder / "golden.json"),
+        )
+
+    def run(
+        self, features: Mapping[str, Mapping[str, Any]], request: Mapping[str, Sequence[Any]], t: np.ndarray
+    ) -> np.ndarray:
+        """Scores of R rows: probabilities float32 [R], or logits of all items float32 [R, items].
+
+        Args:
+            features: view -> feature -> [R] values (lists or Arrow arrays).
+            request: field -> [R] values.
+            t: read times, int64 [R], microseconds UTC.
+        """
+        arrays = self.encoding.encode_lists(features, request, t)
+        inputs = {one.name: arrays[one.name] for one in self.session.get_inputs()}
+        return self.session.run(None, inputs)[0]
+
+    @property
+    def golden_tolerance(self) -> float:
+        """How far an answer to a golden request may be from the one that training gave."""
+        return float(self.golden["tolerance"])
+
+    def goldens(self) -> Iterator[Golden]:
+        """The golden requests."""
+        place = {item: number for number, item in enumerate(self.items)}
+        for one in self.golden["cases"]:
+            answer = one["answer"]
+            yield Golden(
+                features={
+                    view: {name: [value] for name, value in found.items()} for view, found in one["features"].items()
+                },
+                request={name: [value] for name, value in one["request"].items()},
+                t=np.array([one["t"]], np.int64),
+                places=np.array([place[item] for item in answer["items"]] if "items" in answer else [0]),
+                expected=np.array(answer["scores"] if "items" in answer else [answer["score"]], np.float64),
+            )
+
+
+def used_views(encoding: Encoding) -> set[str]:
+    """The views that the model reads: a feature service may offer more, which need not be read for an answer."""
+    spec = encoding.spec
+    return {one.view for one in spec.sequences} | {name.split("__", 1)[0] for name in (*spec.scalars, *spec.rates)}
+
+
+def _session(path: str) -> ort.InferenceSession:
+    options = ort.SessionOptions()
+    # one request at a time on one thread: for models of this size a second thread costs more than it gives
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+
+def _json(path: Any) -> dict[str, Any]:  # noqa: ANN401
+    return json.loads(path.read_text(encoding="utf-8"))

@@ -1,0 +1,112 @@
+"""The description of a service for people and clients, made of the same table that validates requests."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from serving.schema import ENDPOINTS, MAX_TEXT, Field
+
+_SUMMARY = {
+    "recommendation": "the items that a user is most likely to view next",
+    "retention": "the probability that a user comes back within the task's horizon",
+    "fraud": "the probability that a payment is fraud",
+}
+
+_ANSWER: dict[str, dict[str, Any]] = {
+    "model": {"type": "string", "description": "tag of the bundle that answered"},
+    "cold_start": {"type": "boolean", "description": "whether something about the request was unknown"},
+    "cold_start_reason": {"type": ["string", "null"], "description": "what was unknown"},
+    "answered_by": {"type": "string", "enum": ["model", "popularity", "base_rate"]},
+    "features_as_of": {"type": "string", "format": "date-time", "description": "time at which features were read"},
+    "feature_age_seconds": {"type": "number", "description": "read time less the newest knowledge of the state"},
+    "feature_offset": {"type": "integer", "description": "log offset that the state has applied"},
+}
+
+_SCORE = {"score": {"type": "number", "minimum": 0, "maximum": 1}}
+
+_OF_TASK: dict[str, dict[str, Any]] = {
+    "recommendation": {
+        "items": {
+            "type": "array",
+            "description": "best first",
+            "items": {
+                "type": "object",
+                "properties": {"item_id": {"type": "string"}, "score": {"type": "number"}},
+            },
+        }
+    },
+    "retention": _SCORE,
+    "fraud": {
+        **_SCORE,
+        "threshold": {"type": "number", "description": "stated threshold of the run"},
+        "flagged": {"type": "boolean", "description": "score >= threshold"},
+    },
+}
+
+
+def openapi(task: str) -> dict[str, Any]:
+    """OpenAPI 3.1 document of a task's service."""
+    path, fields = ENDPOINTS[task]
+    refused = {
+        "type": "object",
+        "properties": {
+            "error": {"type": "string"},
+            "problems": {
+                "type": "array",
+                "items": {
+                    "type": "object",
+                    "properties": {name: {"type": "string"} for name in ("field", "rule", "message")},
+                },
+            },
+        },
+    }
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": f"clicktrail-{task}", "version": "1", "description": _SUMMARY[task]},
+        "paths": {
+            path: {
+                "post": {
+                    "operationId": path.strip("/"),
+                    "summary": _SUMMARY[task],
+                    "requestBody": {"required": True, "content": _json(_request(fields))},
+                    "responses": {
+                        "200": {
+                            "description": "the answer",
+                            "content": _json({"type": "object", "properties": {**_OF_TASK[task], **_ANSWER}}),
+                        },
+                        "400": {"description": "a field breaks a rule", "content": _json(refused)},
+                        "413": {"description": "the body is too large"},
+                        "503": {"description": "the online state cannot be read now"},
+                    },
+                }
+            }
+        },
+    }
+
+
+def _json(schema: dict[str, Any]) -> dict[str, Any]:
+    return {"application/json": {"schema": schema}}
+
+
+def _request(fields: tuple[Field, ...]) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "additionalProperties": False,
+        "required": [field.name for field in fields if field.required],
+        "properties": {field.name: _property(field) for field in fields},
+    }
+
+
+def _property(field: Field) -> dict[str, Any]:
+    kinds: dict[str, dict[str, Any]] = {
+        "text": {"type": "string", "minLength": 1, "maxLength": MAX_TEXT},
+        "integer": {"type": "integer", "minimum": field.minimum, "maximum": field.maximum},
+        "boolean": {"type": "boolean"},
+        "time": {"type": "string", "format": "date-time"},
+    }
+    schema = {**kinds[field.kind], "description": field.meaning}
+    if field.nullable:
+        schema["type"] = [schema["type"], "null"]
+    if field.default is not None:
+        schema["default"] = field.default
+    return schema

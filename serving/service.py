@@ -1,0 +1,64 @@
+"""The three BentoML services, one a task. Which one a bundle serves is named in its Bento.
+
+`bentoml serve clicktrail-fraud:latest` verifies the bundle and the state beside it before any worker
+starts, and each worker verifies again what it has loaded: a bundle that was tampered with, or a state
+of other declarations, ends the command with an error instead of answering.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import bentoml
+from bentoml.exceptions import BentoMLException
+
+from serving.asgi import Door
+from serving.checks import opened
+from serving.manifest import RefusedError
+from serving.predictor import Predictor
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+"""Folder of the Bento that this code lies in (`<bento>/src/serving/service.py`)."""
+
+_HTTP = {"host": "127.0.0.1", "port": 3000}
+"""No service here knows who asks, so it listens on this machine alone unless BENTOML_HOST says otherwise."""
+
+_TRAFFIC = {"timeout": 10, "max_concurrency": 256}
+"""Seconds until a client that sends its request too slowly gets a 504; requests in flight before others get a 429."""
+
+
+def _verified(task: str) -> Predictor:
+    try:
+        return opened(ROOT, task=task)
+    except RefusedError as error:
+        # what `bentoml serve` shows as one line instead of a traceback
+        raise BentoMLException(str(error)) from error
+
+
+def _service(task: str) -> Any:  # noqa: ANN401 - bentoml is untyped
+    door = Door(task)
+
+    class Service:
+        """Answers requests of one task from the online state and an ONNX model."""
+
+        def __init__(self) -> None:
+            self._predictor = _verified(task)
+            door.answer = self._predictor.answer
+
+        async def __is_ready__(self) -> bool:
+            # on the event loop, where the connection to the state is used
+            return self._predictor.ready()
+
+        @bentoml.on_deployment
+        def verify() -> None:
+            """Run by the command itself before workers start, so that it ends with an error."""
+            _verified(task)
+
+    decorated = bentoml.asgi_app(door.app, path="/")(Service)
+    return bentoml.service(name=f"clicktrail-{task}", http=_HTTP, traffic=_TRAFFIC)(decorated)
+
+
+recommendation = _service("recommendation")
+retention = _service("retention")
+fraud = _service("fraud")
