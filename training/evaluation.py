@@ -61,8 +61,8 @@ def binary_metrics(labels: ArrayLike, scores: ArrayLike, threshold: float) -> di
     Raises:
         ValueError: lengths differ, a label is neither 0 nor 1, a score is no probability, or a class is absent.
     """
-    import torch  # noqa: PLC0415 - seconds to import, and only this function needs them
-    from torchmetrics.functional import classification  # noqa: PLC0415
+    import torch
+    from torchmetrics.functional import classification
 
     labels, scores = _checked_binary(labels, scores)
     target = torch.from_numpy(labels)
@@ -350,7 +350,7 @@ def _checked_ranks(ranks: ArrayLike) -> Ints:
 
 def _checked_binary(labels: ArrayLike, scores: ArrayLike) -> tuple[Ints, Floats]:
     raw = np.asarray(labels)
-    scores = np.asarray(scores, dtype=np.float64)
+    scores = np.ascontiguousarray(scores, dtype=np.float64)
     if raw.shape != scores.shape or raw.ndim != 1:
         message = f"labels have shape {raw.shape}, scores {scores.shape}: both are one entry per example"
         raise ValueError(message)
