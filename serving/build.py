@@ -16,6 +16,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -82,7 +83,7 @@ def build(config: BuildConfig) -> Built:
         manifest = _complete(config, bento)
         here = Settings(home=config.home, shop=config.shop, clock=config.clock).online.is_file()
         self_check(bento, *([] if here else ["--no-state"]))
-        return _publish(config, bento, manifest)
+        return publish(config.bentoml_home, bento, manifest)
 
 
 def _bento(config: BuildConfig, export: Path, sources: Sources, aside: Path) -> Path:
@@ -156,12 +157,16 @@ def self_check(bento: Path, *arguments: str) -> None:
     _run(command, bento / SOURCE, _environ() | {"PYTHONDONTWRITEBYTECODE": "1"}, "the bundle's check of itself")
 
 
-def _publish(config: BuildConfig, bento: Path, manifest: dict[str, Any]) -> Built:
-    """Move the finished Bento into the store and name it `latest`."""
-    family = config.bentoml_home / "bentos" / manifest["name"]
+def publish(bentoml_home: Path, bento: Path, manifest: dict[str, Any]) -> Built:
+    """Move a finished Bento into the store and name it `latest`; one that is there already is only named.
+
+    Raises:
+        RefusedError: it is there already, and was changed since.
+    """
+    family = bentoml_home / "bentos" / manifest["name"]
     family.mkdir(parents=True, exist_ok=True)
     target = family / manifest["version"]
-    with _one_at_a_time(config.bentoml_home):
+    with _one_at_a_time(bentoml_home):
         sweep(family)
         fresh = not target.exists()
         if fresh:
@@ -235,15 +240,13 @@ def _run(command: list[str], folder: Path, environ: dict[str, str], what: str) -
 
 @contextmanager
 def _staging(bentoml_home: Path) -> Iterator[Path]:
-    """A folder of this process on the store's file system; what killed builds left there is removed."""
+    """A folder of this build on the store's file system; what killed builds left there is removed."""
     parent = bentoml_home / "tmp"
     parent.mkdir(parents=True, exist_ok=True)
     for left in parent.glob("clicktrail-*"):
-        if not _alive(left.name.removeprefix("clicktrail-")):
+        if left.is_dir() and not _alive(left.name.split("-")[1]):
             shutil.rmtree(left, ignore_errors=True)
-    aside = parent / f"clicktrail-{os.getpid()}"
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir()
+    aside = Path(tempfile.mkdtemp(prefix=f"clicktrail-{os.getpid()}-", dir=parent))
     try:
         yield aside
     finally:
@@ -262,7 +265,9 @@ def _alive(pid: str) -> bool:
 
 @contextmanager
 def _one_at_a_time(bentoml_home: Path) -> Iterator[None]:
-    with (bentoml_home / "tmp" / "clicktrail.lock").open("w") as stream:
+    lock = bentoml_home / "tmp" / "clicktrail.lock"
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("w") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)
         yield
 
