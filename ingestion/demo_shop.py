@@ -2,9 +2,9 @@
 
     python -m ingestion.demo_shop --out DIR --truth DIR [--events 1000000] [--days 90] [--seed 0] [--set name=value ...]
 
-`DIR/events/YYYY-MM-DD.parquet` (day of arrival), `DIR/items.parquet`, `DIR/users.parquet`, `DIR/manifest.json` (what was planted);
-truth: `recommendation.parquet`, `retention.parquet`, `fraud.parquet`, `manifest.json`. A finished folder with the same
-parameters is left alone.
+`DIR/events/YYYY-MM-DD.parquet` (day of arrival), `DIR/items.parquet`, `DIR/users.parquet`, `DIR/manifest.json` (what
+was planted). Truth: `recommendation.parquet`, `retention.parquet`, `fraud.parquet`, `manifest.json`. A
+finished folder with the same parameters is left alone.
 """
 
 from __future__ import annotations
@@ -20,16 +20,26 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from clicktrail.contract import ITEM_COLUMNS, USER_COLUMNS, arrow_schema
 from clicktrail.publish import publish_folder
 from ingestion.shop.collector import Collected, Names, arrivals, collect, event_table, make_names
+from ingestion.shop.oracle_fraud import fraud_truth
+from ingestion.shop.oracle_recommendation import gather, ranks
+from ingestion.shop.oracle_retention import retention_truth
+from ingestion.shop.oracle_visits import see_visits
 from ingestion.shop.parameters import DAY, MICROSECONDS, ShopParameters, with_settings
 from ingestion.shop.simulate import Shop, simulate
 
 MANIFEST = "manifest.json"
+
+TRUTH_FROM = 0.4
+"""The oracles cover examples from this share of the days on: what lies before is for training."""
+
+_TIME = pa.timestamp("us", tz="UTC")
 
 _log = logging.getLogger(__name__)
 
@@ -86,8 +96,45 @@ def write_files(folder: Path, shop: Shop, names: Names, collected: Collected, la
 def write_truth(
     folder: Path, shop: Shop, names: Names, table: pa.Table, ingested: np.ndarray, late: np.ndarray
 ) -> None:
-    """Write what the oracles know into an empty folder."""
-    (folder / MANIFEST).write_text(json.dumps({"digest": shop.parameters.digest}, indent=2) + "\n")
+    """Write what the oracles know into an empty folder; examples whose events are in no file are left out."""
+    parameters, events, catalogue = shop.parameters, shop.events, shop.catalogue
+    from_day = int(TRUTH_FROM * parameters.days)
+    from_us = parameters.start_us + from_day * DAY * MICROSECONDS
+    collected = ingested < parameters.start_us + parameters.days * DAY * MICROSECONDS
+
+    evidence = gather(parameters, catalogue, events, late)
+    rows, rank = ranks(parameters, catalogue, events, evidence, from_us)
+    rows, rank = rows[collected[rows]], rank[collected[rows]]
+    _write(folder, "recommendation", example_id=_ids(table, rows), rank=pa.array(rank), t=_times(table, rows))
+
+    visits = see_visits(parameters, events, late)
+    rows, chance = fraud_truth(parameters, catalogue, events, visits, evidence)
+    fake_chance = np.zeros(len(shop.users))
+    np.maximum.at(fake_chance, events.user[rows], chance)
+    keep = collected[rows] & (events.time[rows] >= from_us)
+    _write(folder, "fraud", example_id=_ids(table, rows[keep]), p=pa.array(chance[keep]), t=_times(table, rows[keep]))
+
+    active = retention_truth(parameters, visits, from_day, fake_chance)
+    first = datetime.fromtimestamp(parameters.start_us / MICROSECONDS, UTC)
+    dates = pa.array([f"{first + timedelta(days=day):%Y-%m-%d}" for day in range(parameters.days + 1)])
+    users = names.user.take(pa.array(active.user))
+    example_id = pc.binary_join_element_wise(users, dates.take(pa.array(active.day)), "@")
+    t = parameters.start_us + active.day * DAY * MICROSECONDS
+    _write(folder, "retention", example_id=example_id, p=pa.array(active.chance), t=pa.array(t).cast(_TIME))
+    content = {"digest": parameters.digest, "from": f"{first + timedelta(days=from_day):%Y-%m-%d}"}
+    (folder / MANIFEST).write_text(json.dumps(content, indent=2) + "\n")
+
+
+def _write(folder: Path, name: str, **columns: pa.Array) -> None:
+    pq.write_table(pa.table(columns), folder / f"{name}.parquet", compression="zstd")
+
+
+def _ids(table: pa.Table, rows: np.ndarray) -> pa.ChunkedArray:
+    return table["event_id"].take(pa.array(rows))
+
+
+def _times(table: pa.Table, rows: np.ndarray) -> pa.ChunkedArray:
+    return table["event_timestamp"].take(pa.array(rows))
 
 
 def items_table(shop: Shop, names: Names) -> pa.Table:

@@ -11,7 +11,7 @@ from ingestion.shop.catalogue import Catalogue
 from ingestion.shop.fraud import draw_bursts
 from ingestion.shop.parameters import DAY, MICROSECONDS, ShopParameters
 from ingestion.shop.rhythm import Users
-from ingestion.shop.scripts import FAKE, HONEST, TAKEOVER, TESTING, Chain, Sessions
+from ingestion.shop.scripts import HONEST, TAKEOVER, Chain, Sessions
 from ingestion.shop.walk import Walk, searched_categories
 
 CODE = {name: code for code, name in enumerate(EVENT_TYPES)}
@@ -26,6 +26,12 @@ SECOND_CARD, USE_SECOND_CARD = 0.25, 0.2
 SHARED_HOME = 0.15
 LOCKER, THIEF_LOCKER = 0.3, 0.8
 """Orders sent to a parcel locker: of honest people, of takeovers. All others go to the user's home."""
+
+LOGIN = 0.55
+"""Share of visits with a login among those that pay nothing."""
+
+MOST_GIVEN_UP, THIRD_SEARCH = 3, 0.5
+"""A frustrated visit ends in two searches, or three."""
 
 LABEL_DAYS = (1.0, 6.5)
 """A chargeback becomes known so many days after the payment, evenly."""
@@ -138,7 +144,7 @@ def assemble(
 
     every = np.arange(len(sessions))
     paying = sessions.buys | (sessions.payments > 0)
-    add(every[paying | (rng.random(len(every)) < 0.55)], -2, 0, "login")
+    add(every[paying | (rng.random(len(every)) < LOGIN)], -2, 0, "login")
     last_purchase = _last_purchase(sessions, chain, chosen)
     returning = every[(last_purchase >= 0) & (rng.random(len(every)) < parameters.returns) & (sessions.kind == HONEST)]
     add(returning, -1, 0, "return", **_of(catalogue, last_purchase[returning]))
@@ -151,8 +157,9 @@ def assemble(
         add(chain.session[rows], chain.index[rows], sub, name, **_of(catalogue, chosen.item[rows]))
 
     final = chosen.item[np.cumsum(sessions.views + sessions.direct) - 1]
-    for number in range(3):
-        given_up = every[sessions.frustrated & ((rng.random(len(every)) < 0.5) if number == 2 else True)]
+    for number in range(MOST_GIVEN_UP):
+        asks_again = (rng.random(len(every)) < THIRD_SEARCH) | (number < MOST_GIVEN_UP - 1)
+        given_up = every[sessions.frustrated & asks_again]
         category = searched_categories(
             parameters, catalogue, users.taste[sessions.user[given_up]], final[given_up] // slots, rng
         )
@@ -167,10 +174,10 @@ def assemble(
     burst_session, burst_index, amount, pause = draw_bursts(parameters, sessions, rng)
     add(burst_session, 103, burst_index, "payment", price=amount, pause=pause)
 
-    session, step, sub, kind, item, category, price, pause = (
+    session, steps, subs, kind, item, category, price, pause = (
         np.concatenate(column) for column in zip(*pieces, strict=True)
     )
-    order = np.lexsort((sub, step, session))
+    order = np.lexsort((subs, steps, session))
     session, kind, item, category, price, pause = (
         values[order] for values in (session, kind, item, category, price, pause)
     )
@@ -243,6 +250,3 @@ def _with_labels(events: Events, rng: np.random.Generator) -> Events:
 
 def _take(events: Events, index: np.ndarray) -> Events:
     return Events(**{name: values[index] for name, values in vars(events).items()})
-
-
-__all__ = ["FAKE", "TESTING", "Events", "assemble"]

@@ -1,8 +1,8 @@
 """Items, tastes and the tables that say where a shopper looks next. Item number = category * slots + slot.
 
 Within a category the items are ranked by price, so "the next slot up" is "the next dearer one": what a shopper
-compares. Shape suffixes: Z tastes, B price bands, C categories, J slots of a category, D days, P phases of a
-comparison, R directions (0 down, 1 up).
+compares. Names end in their shape: z tastes, b price bands, c categories, j slots of a category, d days, p phases of
+a comparison, r directions (0 down, 1 up), n rows. `taste_zc[z, c]` is the share of category c in taste z.
 """
 
 from __future__ import annotations
@@ -29,6 +29,9 @@ ALIKE: dict[int, float] = {0: 0.5, 1: 0.25, -1: 0.25}
 
 COMPLEMENT_SHARES = np.array([0.65, 0.35])
 
+NEW_DAYS = 10
+"""An item counts as new for so many days."""
+
 RESELLABLE_SHARE = 0.2
 """Share of the categories (the dearest) whose goods a thief can sell on."""
 
@@ -42,53 +45,53 @@ class Catalogue:
 
     price: np.ndarray
     launch_day: np.ndarray
-    taste_ZC: np.ndarray
-    fresh_BDCJ: np.ndarray
-    step_PRJJ: np.ndarray
-    alike_JJ: np.ndarray
-    complements_C2: np.ndarray
-    launched_DCJ: np.ndarray
+    taste_zc: np.ndarray
+    fresh_bdcj: np.ndarray
+    step_prjj: np.ndarray
+    alike_jj: np.ndarray
+    complements_c2: np.ndarray
+    launched_dcj: np.ndarray
     resellable: np.ndarray
     slots: int
 
     def thief_weights(self) -> np.ndarray:
         """Probability of each item to be what a thief takes, [items] (launches left out: dear items are old)."""
-        weight_CJ = np.zeros((len(self.complements_C2), self.slots))
+        weight_cj = np.zeros((len(self.complements_c2), self.slots))
         dear = max(1, round(DEAR_SHARE * self.slots))
-        weight_CJ[self.resellable, -dear:] = 1.0
-        weight_CJ *= self.launched_DCJ[0]
-        return (weight_CJ / weight_CJ.sum()).ravel()
+        weight_cj[self.resellable, -dear:] = 1.0
+        weight_cj *= self.launched_dcj[0]
+        return (weight_cj / weight_cj.sum()).ravel()
 
 
 def make_catalogue(parameters: ShopParameters) -> Catalogue:
     """Draw the catalogue."""
     rng = parameters.rng("catalogue")
     categories, slots, days = parameters.categories, parameters.slots, parameters.days
-    base_C = np.exp(rng.uniform(np.log(500), np.log(40_000), categories))
+    base_c = np.exp(rng.uniform(np.log(500), np.log(40_000), categories))
     spread = np.exp(np.linspace(-0.9, 0.9, slots) + rng.normal(0, 0.01, (categories, slots)))
-    price_CJ = np.maximum(np.round(base_C[:, None] * np.sort(spread, axis=1)), 50).astype(np.int64)
-    late_CJ = rng.random((categories, slots)) < parameters.launch_share
-    launch_CJ = np.where(
-        late_CJ, rng.integers(1, days, (categories, slots)), -rng.integers(30, 700, (categories, slots))
+    price_cj = np.maximum(np.round(base_c[:, None] * np.sort(spread, axis=1)), 50).astype(np.int64)
+    late_cj = rng.random((categories, slots)) < parameters.launch_share
+    launch_cj = np.where(
+        late_cj, rng.integers(1, days, (categories, slots)), -rng.integers(30, 700, (categories, slots))
     )
-    resellable = np.sort(np.argsort(-base_C)[: max(1, round(RESELLABLE_SHARE * categories))])
+    resellable = np.sort(np.argsort(-base_c)[: max(1, round(RESELLABLE_SHARE * categories))])
 
     day = np.arange(days)[:, None, None]
-    launched_DCJ = (launch_CJ[None] <= day).astype(np.float64)
-    popular_CJ = rng.permuted(np.broadcast_to(1.0 / (np.arange(slots) + 3.0) ** 0.7, (categories, slots)), axis=1)
-    new_DCJ = launched_DCJ * (1.0 + parameters.launch_boost * (day - launch_CJ[None] < 10))
-    centre_B = np.array([0.15, 0.5, 0.85]) * (slots - 1)
-    near_BJ = np.exp(-(((np.arange(slots)[None] - centre_B[:, None]) / (0.22 * slots)) ** 2) / 2)
-    fresh = near_BJ[:, None, None, :] * (popular_CJ[None] * new_DCJ)[None] + 1e-9 * launched_DCJ[None]
+    launched_dcj = (launch_cj[None] <= day).astype(np.float64)
+    popular_cj = rng.permuted(np.broadcast_to(1.0 / (np.arange(slots) + 3.0) ** 0.7, (categories, slots)), axis=1)
+    new_dcj = launched_dcj * (1.0 + parameters.launch_boost * (day - launch_cj[None] < NEW_DAYS))
+    centre_b = np.array([0.15, 0.5, 0.85]) * (slots - 1)
+    near_bj = np.exp(-(((np.arange(slots)[None] - centre_b[:, None]) / (0.22 * slots)) ** 2) / 2)
+    fresh = near_bj[:, None, None, :] * (popular_cj[None] * new_dcj)[None] + 1e-9 * launched_dcj[None]
     return Catalogue(
-        price=price_CJ.ravel(),
-        launch_day=launch_CJ.ravel(),
-        taste_ZC=_tastes(parameters, rng),
-        fresh_BDCJ=fresh / fresh.sum(axis=-1, keepdims=True),
-        step_PRJJ=_steps(slots),
-        alike_JJ=_kernel(slots, ALIKE),
-        complements_C2=_complements(categories, rng),
-        launched_DCJ=launched_DCJ,
+        price=price_cj.ravel(),
+        launch_day=launch_cj.ravel(),
+        taste_zc=_tastes(parameters, rng),
+        fresh_bdcj=fresh / fresh.sum(axis=-1, keepdims=True),
+        step_prjj=_steps(slots),
+        alike_jj=_kernel(slots, ALIKE),
+        complements_c2=_complements(categories, rng),
+        launched_dcj=launched_dcj,
         resellable=resellable,
         slots=slots,
     )
@@ -97,11 +100,11 @@ def make_catalogue(parameters: ShopParameters) -> Catalogue:
 def _tastes(parameters: ShopParameters, rng: np.random.Generator) -> np.ndarray:
     categories = parameters.categories
     background = rng.dirichlet(np.full(categories, 3.0), parameters.tastes)
-    taste_ZC = (1.0 - parameters.favourite_share) * background
-    for row in taste_ZC:
+    taste_zc = (1.0 - parameters.favourite_share) * background
+    for row in taste_zc:
         favourites = rng.choice(categories, parameters.favourites, replace=False)
         row[favourites] += parameters.favourite_share * rng.dirichlet(np.full(parameters.favourites, 3.0))
-    return taste_ZC
+    return taste_zc
 
 
 def _complements(categories: int, rng: np.random.Generator) -> np.ndarray:
@@ -130,7 +133,7 @@ def _steps(slots: int) -> np.ndarray:
     return np.stack([np.stack(pair) for pair in zip(down, up, strict=True)])
 
 
-def within_category(kernel_nJ: np.ndarray, launched_nJ: np.ndarray, stray: float) -> np.ndarray:
+def within_category(kernel_nj: np.ndarray, launched_nj: np.ndarray, stray: float) -> np.ndarray:
     """A kernel's rows over what is launched, with a share `stray` spread evenly over it, [n, J]; rows sum to 1."""
-    mixed = ((1.0 - stray) * kernel_nJ + stray / kernel_nJ.shape[1]) * launched_nJ
+    mixed = ((1.0 - stray) * kernel_nj + stray / kernel_nj.shape[1]) * launched_nj
     return mixed / mixed.sum(axis=1, keepdims=True)

@@ -1,7 +1,7 @@
 """What a production collector leaves of clean events: names, arrivals, and dirt at known rates.
 
-Dirt is extra rows only: copies of clean rows, and rows of their own that break one rule of the contract. No clean row is lost or
-changed by it, except that what had not arrived by the end of the last day is in no file.
+Dirt is extra rows only: copies of clean rows, and rows of their own that break one rule of the contract. No clean row
+is lost or changed by it; what had not arrived by the end of the last day is in no file.
 """
 
 from __future__ import annotations
@@ -16,6 +16,12 @@ from clicktrail.contract import EVENT_TYPES, arrow_schema
 from ingestion.shop.assembly import CODE, PROMPT_DELAY, Events
 from ingestion.shop.parameters import DAY, MICROSECONDS, ShopParameters
 
+IN_NEXT_FILE = 0.2
+"""Share of the exact copies that stand in the next day's file."""
+IS_NULL = 0.5
+"""Share of the missing ids that are null; the others are empty."""
+HOURS_LATE = 0.75
+"""Share of what is late by hours; the rest by days."""
 HOUR_US = 3600 * MICROSECONDS
 
 
@@ -125,7 +131,7 @@ def collect(parameters: ShopParameters, table: pa.Table, ingested: np.ndarray) -
     rng = parameters.rng("dirt")
     file_day = (ingested - parameters.start_us) // (DAY * MICROSECONDS)
     there = np.flatnonzero(file_day < parameters.days)
-    tables, days, clean, kinds = [table.take(there)], [file_day[there]], [there], ["" for _ in range(1)]
+    tables, days, clean, kinds = [table.take(there)], [file_day[there]], [there], [""]
     kind_codes = [np.zeros(len(there), dtype=np.int64)]
     for name, rows, extra, moved in _dirt(parameters, table, ingested, there, rng):
         tables.append(extra)
@@ -170,7 +176,7 @@ def _dirt(
 
     made = []
     rows = draw(parameters.duplicates)
-    next_file = np.where(rng.random(len(rows)) < 0.2, DAY * MICROSECONDS, 0)
+    next_file = np.where(rng.random(len(rows)) < IN_NEXT_FILE, DAY * MICROSECONDS, 0)
     made.append(("exact_copy", rows, table.take(rows), ingested[rows] + next_file))
     rows = draw(parameters.redelivered)
     later = ingested[rows] + (rng.uniform(0.01, 36.0, len(rows)) * HOUR_US).astype(np.int64)
@@ -187,7 +193,7 @@ def _dirt(
     )
     made.append(("ahead_of_arrival", rows, _with(own_ids(rows), event_timestamp=_time(ahead)), ingested[rows]))
     rows = draw(parameters.missing_ids)
-    blank = pa.array([None if flip else "" for flip in rng.random(len(rows)) < 0.5], pa.string())
+    blank = pa.array([None if flip else "" for flip in rng.random(len(rows)) < IS_NULL], pa.string())
     made.append(("event_id_present", rows, _with(table.take(rows), event_id=blank), ingested[rows]))
     share = parameters.missing_fields / 4
     for rule, column, types in (
@@ -212,7 +218,7 @@ def _dirt(
 def _delay(rng: np.random.Generator, count: int) -> np.ndarray:
     """How late what is late arrives, microseconds: mostly hours, some days, [count]."""
     hours = np.exp(rng.normal(np.log(3.0), 0.8, count))
-    return np.where(rng.random(count) < 0.75, hours, rng.uniform(24.0, 96.0, count)) * HOUR_US
+    return np.where(rng.random(count) < HOURS_LATE, hours, rng.uniform(24.0, 96.0, count)) * HOUR_US
 
 
 def _ids(prefix: str, numbers: np.ndarray, width: int) -> pa.Array:
@@ -234,4 +240,4 @@ def _with(table: pa.Table, **columns: pa.Array) -> pa.Table:
     return table
 
 
-_SCHEMA = pa.schema([field.with_nullable(True) for field in arrow_schema()])
+_SCHEMA = pa.schema([pa.field(field.name, field.type) for field in arrow_schema()])

@@ -12,7 +12,16 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from ingestion.shop.parameters import ShopParameters
-from ingestion.shop.scripts import FAKE, HONEST, TAKEOVER, TESTING, Sessions, burst_length, look_count, time_of_day
+from ingestion.shop.scripts import (
+    FAKE,
+    RING_VIEWS,
+    TAKEOVER,
+    TESTING,
+    Sessions,
+    burst_length,
+    look_count,
+    time_of_day,
+)
 
 RING_DAYS = 4
 RING_SIZES = (4, 5, 6, 7, 8, 9)
@@ -51,7 +60,7 @@ def pooled(parameters: ShopParameters) -> tuple[float, float, float, float]:
 def draw_bursts(
     parameters: ShopParameters, sessions: Sessions, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Small payments of all sessions in order: (session, index in the burst, amount in cents, gap before in seconds)."""
+    """Small payments of all sessions in order: (session, index in the burst, cents, seconds since the one before)."""
     session = np.repeat(np.arange(len(sessions)), sessions.payments)
     starts = np.cumsum(sessions.payments) - sessions.payments
     index = np.arange(len(session)) - starts[session]
@@ -126,7 +135,7 @@ def _plan(
         start=time_of_day(rng, count),
         kind=np.full(count, kind),
         frustrated=no,
-        views=np.minimum(views, 3) if kind == FAKE else views,
+        views=np.minimum(views, RING_VIEWS) if kind == FAKE else views,
         buys=no | (kind in (TAKEOVER, FAKE)),
         direct=no | (kind == TAKEOVER),
         payments=burst_length(rng, count) if kind == TESTING else np.zeros(count, dtype=np.int64),
@@ -138,6 +147,3 @@ def _plan(
 def _merge(parts: list[Sessions], **replaced: np.ndarray) -> Sessions:
     columns = {field.name: np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(Sessions)}
     return Sessions(**{**columns, **replaced})
-
-
-__all__ = ["HONEST", "Rings", "draw_bursts", "pooled", "with_fraud"]

@@ -1,7 +1,7 @@
 """Where a shopper looks next, given what he did: the one definition that the walk draws from and the oracle weighs.
 
 A look is one of five moves; which one depends on what anybody can observe (a search, a cart, the gap, how long he has
-been comparing), where it lands also on two latents (taste z, price band b). Suffixes as in `catalogue`; n looks.
+been comparing), where it lands also on two latents (taste z, price band b). Names end in their shape as in `catalogue`.
 """
 
 from __future__ import annotations
@@ -15,6 +15,9 @@ from ingestion.shop.parameters import ShopParameters
 
 STAY, COMPLEMENT, BACK, TASTE, SEARCHED = range(5)
 MOVES = 5
+
+SOON_DAYS, LATER_DAYS = 3, 8
+"""Gaps between visits up to which an interest is taken up soon, or later."""
 
 #                          stay  complement  back  taste  searched
 _BROWSING = np.array(
@@ -57,7 +60,7 @@ def move_weights(parameters: ShopParameters, looks: Looks) -> np.ndarray:
     weights[lonely, TASTE] += weights[lonely, BACK]
     weights[lonely, BACK] = 0.0
     revive = np.select(
-        [looks.gap <= 3, looks.gap <= 8],
+        [looks.gap <= SOON_DAYS, looks.gap <= LATER_DAYS],
         [parameters.revive_soon, parameters.revive_later],
         parameters.revive_late,
     )
@@ -74,7 +77,7 @@ def move_weights(parameters: ShopParameters, looks: Looks) -> np.ndarray:
 def up_chance(parameters: ShopParameters, looks: Looks) -> np.ndarray:
     """Chance that a step within the category goes up in price, by band, [n, B]."""
     keep = np.where(looks.up, parameters.keep_direction, 1.0 - parameters.keep_direction)
-    going_on = (looks.run >= 2) & ~looks.first
+    going_on = (looks.run > 1) & ~looks.first
     return np.where(going_on[:, None], keep[:, None], UP_FIRST[None, :])
 
 
@@ -84,15 +87,15 @@ def step_rows(
     """Where a step within the category of `last` lands, in the direction given, [rows, J]."""
     phase = np.where(looks.first[rows], 2, np.clip(looks.run[rows] - 1, 0, 2))
     category, slot = np.divmod(looks.last[rows], catalogue.slots)
-    kernel = catalogue.step_PRJJ[phase, up.astype(np.int64), slot]
-    return within_category(kernel, catalogue.launched_DCJ[looks.day[rows], category], parameters.stray)
+    kernel = catalogue.step_prjj[phase, up.astype(np.int64), slot]
+    return within_category(kernel, catalogue.launched_dcj[looks.day[rows], category], parameters.stray)
 
 
 def back_rows(parameters: ShopParameters, catalogue: Catalogue, looks: Looks, rows: np.ndarray) -> np.ndarray:
     """Where a step back to the category of `other` lands, [rows, J]."""
     category, slot = np.divmod(looks.other[rows], catalogue.slots)
-    kernel = catalogue.step_PRJJ[2, :, slot].mean(axis=1)
-    return within_category(kernel, catalogue.launched_DCJ[looks.day[rows], category], parameters.stray)
+    kernel = catalogue.step_prjj[2, :, slot].mean(axis=1)
+    return within_category(kernel, catalogue.launched_dcj[looks.day[rows], category], parameters.stray)
 
 
 def complement_rows(
@@ -100,9 +103,9 @@ def complement_rows(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The category that goes with `last` (its first or second complement) and where in it, ([rows], [rows, J])."""
     category, slot = np.divmod(looks.last[rows], catalogue.slots)
-    target = catalogue.complements_C2[category, which]
-    launched = catalogue.launched_DCJ[looks.day[rows], target]
-    return target, within_category(catalogue.alike_JJ[slot], launched, parameters.stray)
+    target = catalogue.complements_c2[category, which]
+    launched = catalogue.launched_dcj[looks.day[rows], target]
+    return target, within_category(catalogue.alike_jj[slot], launched, parameters.stray)
 
 
 def search_chances(parameters: ShopParameters, last_category: np.ndarray) -> np.ndarray:

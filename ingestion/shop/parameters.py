@@ -31,8 +31,8 @@ class ShopParameters:
     start: str = "2026-01-01"
 
     # catalogue
-    items: int = 1_000
-    categories: int = 40
+    items: int = 400
+    categories: int = 20
     tastes: int = 16
     """Latent types of users; each favours `favourites` categories."""
     favourites: int = 5
@@ -137,10 +137,7 @@ class ShopParameters:
                 message = f"{weights}: one weight for each of {values}"
                 raise ValueError(message)
         for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if field.name in _SHARES and not 0.0 <= value < 1.0:
-                message = f"{field.name} = {value}: a share, from 0 to below 1"
-                raise ValueError(message)
+            _check_float(field, getattr(self, field.name))
         self.start_us  # noqa: B018  (reads the date, which raises where it is none)
 
     @property
@@ -162,21 +159,28 @@ class ShopParameters:
     def digest(self) -> str:
         """Names the events that these parameters give."""
         content = json.dumps({"version": GENERATOR_VERSION, **dataclasses.asdict(self)}, sort_keys=True)
-        return f"{GENERATOR_VERSION}-{zlib.crc32(content.encode()):08x}-{hashlib.sha256(content.encode()).hexdigest()[:16]}"
+        return f"{GENERATOR_VERSION}-{hashlib.sha256(content.encode()).hexdigest()[:24]}"
 
     def rng(self, stage: str) -> np.random.Generator:
         """The random numbers of one stage: a change in one stage leaves the draws of the others alone."""
         return np.random.default_rng([self.seed, zlib.crc32(stage.encode())])
 
 
+def _check_float(field: dataclasses.Field[object], value: float) -> None:
+    if not isinstance(field.default, float):
+        return
+    if field.name in _AMOUNTS and value <= 0.0:
+        message = f"{field.name} = {value}: above 0"
+        raise ValueError(message)
+    if field.name not in _AMOUNTS and not 0.0 <= value < 1.0:
+        message = f"{field.name} = {value}: a share, from 0 to below 1"
+        raise ValueError(message)
+
+
 _LONGEST_STEP = 8
 
-_SHARES = frozenset(
-    "favourite_share launch_share keep_direction stray revive_soon revive_later revive_late search_first search_next "
-    "search_complement existing_share frustration frustration_again buy direct second_cart stray_cart favourite "
-    "returns topup topup_big takeover card_testing fake_rings testing_big new_device traveller late_events late_visits "
-    "duplicates redelivered conflicting clock_errors missing_ids missing_fields unknown_types negative_prices".split()
-)
+_AMOUNTS = frozenset(("launch_boost", "views_mean", "revival_days", "ladder_step", "ladder_hurry", "ladder_noise"))
+"""Floats that are no shares: above 0, without an upper limit."""
 
 
 def with_settings(parameters: ShopParameters, settings: Mapping[str, str]) -> ShopParameters:

@@ -6,6 +6,7 @@ a view. Searches come before a row, a favourite and a cart after it.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,7 +17,10 @@ from ingestion.shop.rhythm import Visits
 HONEST, TAKEOVER, TESTING, FAKE = range(4)
 """What kind of visit it is."""
 
-MOST_VIEWS = 16
+MOST_VIEWS, RING_VIEWS = 16, 3
+SECOND_SEARCH = 0.25
+AT_NOON, EARLIEST_HOUR, LATEST_HOUR = 0.35, 5.0, 21.5
+FEWEST_PAYMENTS, MORE_PAYMENTS, LONGEST_BURST = 4, 2.0, 9
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +70,16 @@ class Chain:
 
 def burst_length(rng: np.random.Generator, count: int) -> np.ndarray:
     """Small payments of a burst, honest or not, [count]."""
-    return np.minimum(4 + rng.poisson(2.0, count), 9)
+    return np.minimum(FEWEST_PAYMENTS + rng.poisson(MORE_PAYMENTS, count), LONGEST_BURST)
+
+
+def burst_lengths() -> np.ndarray:
+    """P(a burst has n payments), n from 0."""
+    chances = np.zeros(LONGEST_BURST + 1)
+    for more in range(40):
+        chance = math.exp(-MORE_PAYMENTS + more * math.log(MORE_PAYMENTS) - math.lgamma(more + 1))
+        chances[min(FEWEST_PAYMENTS + more, LONGEST_BURST)] += chance
+    return chances
 
 
 def look_count(parameters: ShopParameters, rng: np.random.Generator, count: int) -> np.ndarray:
@@ -77,9 +90,9 @@ def look_count(parameters: ShopParameters, rng: np.random.Generator, count: int)
 
 def time_of_day(rng: np.random.Generator, count: int) -> np.ndarray:
     """Starts in seconds of the day, around noon and in the evening; never so late that a visit passes midnight."""
-    hours = np.where(rng.random(count) < 0.35, rng.normal(12.0, 2.0, count), rng.normal(18.5, 2.2, count))
-    outside = (hours < 5.0) | (hours > 21.5)
-    hours[outside] = rng.uniform(8.0, 21.5, int(outside.sum()))
+    hours = np.where(rng.random(count) < AT_NOON, rng.normal(12.0, 2.0, count), rng.normal(18.5, 2.2, count))
+    outside = (hours < EARLIEST_HOUR) | (hours > LATEST_HOUR)
+    hours[outside] = rng.uniform(8.0, LATEST_HOUR, int(outside.sum()))
     return hours * 3600.0
 
 
@@ -112,7 +125,7 @@ def make_chain(parameters: ShopParameters, sessions: Sessions, rng: np.random.Ge
     count = len(session)
     direct = sessions.direct[session] & (index == 0)
     chance = np.where(index == 0, parameters.search_first, parameters.search_next)
-    searches = (rng.random(count) < chance) * (1 + (rng.random(count) < 0.25))
+    searches = (rng.random(count) < chance) * (1 + (rng.random(count) < SECOND_SEARCH))
     searches = np.where(direct | (sessions.ring[session] >= 0) & (index == 0), 1, searches)
 
     buys = sessions.buys[session]

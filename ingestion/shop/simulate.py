@@ -39,7 +39,7 @@ def simulate(parameters: ShopParameters) -> Shop:
     honest = draw_users(parameters, _user_count(parameters), parameters.rng("users"))
     visits = draw_visits(parameters, honest, parameters.rng("visits"))
     planned = plan_honest(parameters, visits, parameters.rng("plan"))
-    in_the_middle = catalogue.launched_DCJ[0].ravel() / catalogue.launched_DCJ[0].sum()
+    in_the_middle = catalogue.launched_dcj[0].ravel() / catalogue.launched_dcj[0].sum()
     sessions, rings = with_fraud(parameters, planned, len(honest), in_the_middle, parameters.rng("fraud"))
     fakes = draw_users(parameters, int(rings.accounts.sum()), parameters.rng("fake users"))
     users = Users(**{name: np.concatenate([values, getattr(fakes, name)]) for name, values in vars(honest).items()})

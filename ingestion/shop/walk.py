@@ -18,18 +18,18 @@ MOST_SEARCHES = 2
 _FIRST_COMPLEMENT = float(COMPLEMENT_SHARES[0])
 
 
-def pick(chances_nK: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def pick(chances_nk: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """One column a row, drawn by the row's chances, [n]."""
-    cumulative = np.cumsum(chances_nK, axis=1)
-    draw = rng.random(len(chances_nK)) * cumulative[:, -1]
-    return np.minimum((draw[:, None] >= cumulative).sum(axis=1), chances_nK.shape[1] - 1)
+    cumulative = np.cumsum(chances_nk, axis=1)
+    draw = rng.random(len(chances_nk)) * cumulative[:, -1]
+    return np.minimum((draw[:, None] >= cumulative).sum(axis=1), chances_nk.shape[1] - 1)
 
 
 def fresh_slots(
     catalogue: Catalogue, band: np.ndarray, day: np.ndarray, category: np.ndarray, rng: np.random.Generator
 ) -> np.ndarray:
     """A fresh look into a category, by price band, popularity and launches, [n]."""
-    return pick(catalogue.fresh_BDCJ[band, day, category], rng)
+    return pick(catalogue.fresh_bdcj[band, day, category], rng)
 
 
 def searched_categories(
@@ -40,9 +40,9 @@ def searched_categories(
     rng: np.random.Generator,
 ) -> np.ndarray:
     """What is searched for: a complement of the last item, or what the user likes, [n]."""
-    liked = pick(catalogue.taste_ZC[taste], rng)
+    liked = pick(catalogue.taste_zc[taste], rng)
     which = (rng.random(len(taste)) >= _FIRST_COMPLEMENT).astype(np.int64)
-    goes_with = catalogue.complements_C2[np.maximum(last_category, 0), which]
+    goes_with = catalogue.complements_c2[np.maximum(last_category, 0), which]
     for_complement = rng.random(len(taste)) < moves.search_chances(parameters, last_category)
     return np.where(for_complement, goes_with, liked)
 
@@ -148,7 +148,7 @@ def _choose(
 
     rows = np.flatnonzero((move == moves.TASTE) | (move == moves.SEARCHED))
     category = np.where(
-        move[rows] == moves.SEARCHED, looks.searched[rows], pick(catalogue.taste_ZC[users.taste[who[rows]]], rng)
+        move[rows] == moves.SEARCHED, looks.searched[rows], pick(catalogue.taste_zc[users.taste[who[rows]]], rng)
     )
     item[rows] = category * slots + fresh_slots(catalogue, band[rows], looks.day[rows], category, rng)
     return item
@@ -167,7 +167,7 @@ def _forced(
     rows = np.flatnonzero(chain.direct)
     session = chain.session[rows]
     user = sessions.user[session]
-    category = pick(catalogue.taste_ZC[users.taste[user]], rng)
+    category = pick(catalogue.taste_zc[users.taste[user]], rng)
     slot = fresh_slots(catalogue, users.band[user], sessions.day[session], category, rng)
     weights = catalogue.thief_weights()
     stolen = rng.choice(len(weights), len(rows), p=weights)
