@@ -43,10 +43,14 @@ create table if not exists meta (view text primary key, fingerprint text not nul
 
 @dataclass(frozen=True, kw_only=True)
 class ReadResult:
-    """Features of some entities of one view: Arrow arrays [keys] by feature; `known` says of whom there is a state."""
+    """Features of some entities of one view: Arrow arrays [keys] by feature; `known` says of whom there is a state.
+
+    `times`: as of when each was read, microseconds: the time asked for, or the entity's newest arrival if later.
+    """
 
     columns: dict[str, pa.Array]
     known: list[bool]
+    times: list[int]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,6 +181,7 @@ class OnlineReader:
         """
         self._state = OnlineState(path)
         self._declarations = {one.name: one for one in declarations}
+        self._keys = {one.name: _key(one) for one in declarations}  # a digest each: too dear for every read
         here = self._state.views()
         for name, declaration in self._declarations.items():
             if name not in here:
@@ -201,15 +206,15 @@ class OnlineReader:
 
         An entity without a state gets the values of nothing; where the key is None there is no value at all.
         """
-        declaration = self._declarations[view]
-        key = _key(declaration)
+        declaration, key = self._declarations[view], self._keys[view]
         blobs = [self._blob(key, entity) for entity in keys]
         found = [states.empty(declaration) if blob is None else states.unpack(declaration, blob) for blob in blobs]
-        columns = finish(declaration, found, np.array([max(t, one.time) for one in found], np.int64))
+        times = [max(t, one.time) for one in found]
+        columns = finish(declaration, found, np.array(times, np.int64))
         nobody = [entity is None for entity in keys]
         if any(nobody):
             columns = {name: _without(column, nobody) for name, column in columns.items()}
-        return ReadResult(columns=columns, known=[blob is not None for blob in blobs])
+        return ReadResult(columns=columns, known=[blob is not None for blob in blobs], times=times)
 
     def _blob(self, key: str, entity: str | None) -> bytes | None:
         if entity is None:
