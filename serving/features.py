@@ -34,18 +34,17 @@ class Moment:
     watermark: int
     offset: int
 
-    @property
-    def age_seconds(self) -> float:
-        """Read time less the state's newest knowledge; 0 where a request speaks of an earlier time."""
-        return max(self.t - self.watermark, 0) / 1_000_000
-
 
 @dataclass(frozen=True, kw_only=True)
 class Features:
-    """One request's features, view -> feature -> Arrow array [1], and of which views there was a state."""
+    """One request's features, view -> feature -> Arrow array [1], and of which views there was a state.
+
+    `as_of`: the latest time at which one of them was read: a state cannot go back behind its entity's newest arrival.
+    """
 
     views: dict[str, dict[str, pa.Array]]
     known: dict[str, bool]
+    as_of: int
 
 
 class LiveState:
@@ -74,12 +73,13 @@ class LiveState:
 
     def read(self, keys: Mapping[str, str | None], t: int) -> Features:
         """Features as of `t` of the entities that `keys` names (entity key -> id, None for nobody)."""
-        views, known = {}, {}
+        views, known, as_of = {}, {}, t
         for declaration in self._declarations:
             result = self._reader.read(declaration.name, [keys[declaration.entity_key]], t)
             views[declaration.name] = {name: plain_lists(column) for name, column in result.columns.items()}
             known[declaration.name] = result.known[0]
-        return Features(views=views, known=known)
+            as_of = max(as_of, result.times[0])
+        return Features(views=views, known=known, as_of=as_of)
 
     def ready(self) -> bool:
         """Whether the state is still there and still of the declarations that the bundle was built with."""

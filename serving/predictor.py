@@ -44,7 +44,7 @@ class Predictor:
         reason = cold_start.of_user(features, user) or cold_start.of_history(self._model, features, user)
         if reason:
             items = cold_start.popular(self._model, request["k"], seen)
-            return {"items": items, **self._told(moment, reason, "popularity")}
+            return {"items": items, **self._told(moment, features, reason, "popularity")}
         scores = self._run(request, features, moment)
         scores[[self._place[item] for item in seen if item in self._place]] = -np.inf
         items = [
@@ -52,15 +52,15 @@ class Predictor:
             for place in best(scores, request["k"])
             if np.isfinite(scores[place])
         ]
-        return {"items": items, **self._told(moment, None, "model")}
+        return {"items": items, **self._told(moment, features, None, "model")}
 
     def _retention(self, request: dict[str, Any]) -> dict[str, Any]:
         """`user_id` -> the probability that he comes back."""
         moment, features = self._read(request)
         reason = cold_start.of_user(features, request["user_id"])
         if reason:
-            return {"score": cold_start.base_rate(self._model), **self._told(moment, reason, "base_rate")}
-        return {"score": float(self._run(request, features, moment)), **self._told(moment, None, "model")}
+            return {"score": cold_start.base_rate(self._model), **self._told(moment, features, reason, "base_rate")}
+        return {"score": float(self._run(request, features, moment)), **self._told(moment, features, None, "model")}
 
     def _fraud(self, request: dict[str, Any]) -> dict[str, Any]:
         """A payment -> the probability that it is fraud, and whether that reaches the stated threshold."""
@@ -75,7 +75,7 @@ class Predictor:
             "score": score,
             "threshold": threshold,
             "flagged": score >= threshold,
-            **self._told(moment, reason, "model"),
+            **self._told(moment, features, reason, "model"),
         }
 
     # ---- parts
@@ -89,14 +89,15 @@ class Predictor:
         fields = {name: [value] for name, value in request.items()}
         return self._model.run(features.views, fields, np.array([moment.t], np.int64))[0]
 
-    def _told(self, moment: Moment, reason: str | None, answered_by: str) -> dict[str, Any]:
+    def _told(self, moment: Moment, features: Features, reason: str | None, answered_by: str) -> dict[str, Any]:
         """What every answer says about itself."""
         return {
             "cold_start": reason is not None,
             "cold_start_reason": reason,
             "answered_by": answered_by,
-            "features_as_of": as_datetime(moment.t).isoformat().replace("+00:00", "Z"),
-            "feature_age_seconds": moment.age_seconds,
+            "features_as_of": as_datetime(features.as_of).isoformat().replace("+00:00", "Z"),
+            # a payment may lie before the newest that is known of others
+            "feature_age_seconds": max(features.as_of - moment.watermark, 0) / MICROSECONDS,
             "feature_offset": moment.offset,
             "model": self._model.manifest.tag,
         }

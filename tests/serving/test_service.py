@@ -105,6 +105,12 @@ def test_a_payment_in_the_log_does_not_see_itself(servers: dict[str, Server], bu
     assert answer["score"] == pytest.approx(before, abs=1e-5)
 
 
+def test_tells_when_it_knows_more_than_at_the_payment(servers: dict[str, Server]) -> None:
+    """A state cannot go back: for a payment of the past the answer says as of when its features are."""
+    answer = post(servers["fraud"], "/score", {**PAYMENT, "event_timestamp": shop.at(10).isoformat()}).json()
+    assert answer["features_as_of"] == "2026-03-02T18:00:00Z"  # card1 paid last at at(30)
+
+
 def test_a_new_card_is_named(servers: dict[str, Server], bundles: Bundles) -> None:
     """The model answers for a card nobody has seen, on its empty history, and the answer names what is new."""
     body = {**PAYMENT, "card_id": "new-card", "terminal_id": None}
