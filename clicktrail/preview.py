@@ -1,4 +1,4 @@
-"""A view's features for one entity, online and offline side by side: `make preview VIEW=... ENTITY=... [AT=...]`."""
+"""A view's features for one entity, online now and offline at a time: `make preview VIEW=... ENTITY=... [AT=...]`."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 _SHOWN = 5
 
 
-def preview(store: FeatureStore, view: str, entity: str, t: int) -> list[tuple[str, Any, Any]]:
-    """(feature, online, offline) of a view for an entity at `t`, microseconds UTC.
+def preview(store: FeatureStore, view: str, entity: str, now: int, at: int) -> list[tuple[str, Any, Any]]:
+    """(feature, online value now, offline value at `at`) of a view for an entity; times are microseconds UTC.
 
     Raises:
         ValueError: there is no such view.
@@ -33,23 +33,22 @@ def preview(store: FeatureStore, view: str, entity: str, t: int) -> list[tuple[s
         raise ValueError(message) from error
     key = found.join_keys[0]
     references = [f"{view}:{field.name}" for field in found.features]
-    rows = pd.DataFrame({key: [entity], "event_timestamp": [pd.Timestamp(moment(t))]})
-    offline = store.get_historical_features(rows, features=references).to_arrow()
-    with read_at(t):
-        online = store.get_online_features(references, [{key: entity}]).to_dict()
-    return [(field.name, online[field.name][0], offline[field.name][0].as_py()) for field in found.features]
+    rows = pd.DataFrame({key: [entity], "event_timestamp": [pd.Timestamp(moment(at))]})
+    offline = store.get_historical_features(rows, features=references, full_feature_names=True).to_arrow()
+    with read_at(now):
+        online = store.get_online_features(references, [{key: entity}], full_feature_names=True).to_dict()
+    full = {field.name: f"{view}__{field.name}" for field in found.features}
+    return [(name, online[column][0], offline[column][0].as_py()) for name, column in full.items()]
 
 
-def render(rows: list[tuple[str, Any, Any]]) -> str:
+def render(rows: list[tuple[str, Any, Any]], now: int, at: int) -> str:
     """The rows as an aligned text; long lists show their newest elements."""
     texts = [(name, _short(online), _short(offline)) for name, online, offline in rows]
-    header = ("feature", "online", "offline")
+    texts = [(name, online, "same" if online == offline else offline) for name, online, offline in texts]
+    header = ("feature", f"online, {moment(now):%Y-%m-%d %H:%M}", f"offline, {moment(at):%Y-%m-%d %H:%M}")
     widths = [max(len(row[place]) for row in [header, *texts]) for place in range(2)]
     return "\n".join(
-        f"{name:<{widths[0]}}  {online:<{widths[1]}}  {'same' if online == offline else offline}"
-        if name != "feature"
-        else f"{name:<{widths[0]}}  {online:<{widths[1]}}  {offline}"
-        for name, online, offline in [header, *texts]
+        f"{name:<{widths[0]}}  {online:<{widths[1]}}  {offline}" for name, online, offline in [header, *texts]
     )
 
 
@@ -69,18 +68,18 @@ def main(settings: Settings) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--view", required=True, help="name of the feature view")
     parser.add_argument("--entity", required=True, help="key of the entity")
-    parser.add_argument("--at", help="ISO 8601 time, UTC; by default now, by the shop's clock")
+    parser.add_argument("--at", help="ISO 8601 time, UTC, of the offline read; by default now, by the shop's clock")
     arguments = parser.parse_args()
     from clicktrail.feast_repo import open_store
 
-    end = EventLog(settings.log).end_time()
-    t = microseconds(datetime.fromisoformat(arguments.at)) if arguments.at else read_time(settings.clock, end)
+    now = read_time(settings.clock, EventLog(settings.log).end_time())
+    at = microseconds(datetime.fromisoformat(arguments.at)) if arguments.at else now
     try:
-        rows = preview(open_store(settings), arguments.view, arguments.entity, t)
+        rows = preview(open_store(settings), arguments.view, arguments.entity, now, at)
     except ValueError as error:
         raise SystemExit(str(error)) from error
-    print(f"{arguments.view} of {arguments.entity} at {moment(t):%Y-%m-%d %H:%M:%S} UTC")  # noqa: T201
-    print(render(rows))  # noqa: T201
+    print(f"{arguments.view} of {arguments.entity}")  # noqa: T201
+    print(render(rows, now, at))  # noqa: T201
 
 
 if __name__ == "__main__":
