@@ -287,8 +287,10 @@ def _time(one: ColumnMapping, name: str, type_: pa.DataType, kind: str) -> str:
     elif kind in {"flag", "other"} or (kind == "number" and not one.epoch):
         _refuse(one, type_, "a time, or a number with `epoch` in the mapping")
     elif one.epoch:
-        scaled = f"{_decimal(name)} / 1000" if one.epoch == "ns" else f"{_decimal(name)} * {EPOCHS[one.epoch]}"
-        read = f"try(make_timestamptz(try_cast(floor(try({scaled})) as bigint)))"
+        # integer division: a double does not hold nanoseconds since 1970
+        whole = f"cast(floor({_decimal(name)}) as hugeint) // 1000"
+        scaled = whole if one.epoch == "ns" else f"floor({_decimal(name)} * {EPOCHS[one.epoch]})"
+        read = f"try(make_timestamptz(try_cast({scaled} as bigint)))"
     elif one.format:
         read = f"try_cast(try_strptime({name}, {_quote(one.format)}) as timestamptz)"
     else:

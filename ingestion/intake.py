@@ -150,6 +150,7 @@ class _Intake:
             self.outcome.known.append(name)
             return
         self.seen.add(digest)
+        self.gate.warm_up()
         try:
             prepared = prepare(file, file=name, digest=digest, mapping=self.mapping)
         except BatchStoppedError as error:

@@ -6,9 +6,11 @@ left keeps the contract, and documents it. Batches come in slices, since each co
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
 import shutil
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,6 +56,14 @@ class Gate:
         self._context: Any = None
         self._definitions: dict[str, Any] = {}
         self._runs = 0
+        self._import: threading.Thread | None = None
+
+    def warm_up(self) -> None:
+        """Import GX (8 s) on the side while files are read; call it once there is something to check."""
+        if self._import is None:
+            self._import = threading.Thread(target=importlib.import_module, args=["great_expectations"], daemon=True)
+            os.environ["GX_ANALYTICS_ENABLED"] = "false"
+            self._import.start()
 
     def check(self, name: str, table: pa.Table, columns: tuple[Column, ...] = EVENT_COLUMNS) -> list[Failed]:
         """Hold a contract table to its suite.
@@ -107,7 +117,9 @@ class Gate:
         return [_failed(one) for one in result.results if not one.success]
 
     def _start(self) -> Any:  # noqa: ANN401 - GX is untyped here
-        os.environ["GX_ANALYTICS_ENABLED"] = "false"
+        self.warm_up()
+        if self._import is not None:
+            self._import.join()
         import great_expectations as gx
 
         if self._context is None:
