@@ -38,8 +38,8 @@ def test_ranking_metrics_by_hand() -> None:
 @pytest.mark.slow
 def test_ranking_metrics_are_those_of_torchmetrics() -> None:
     """NDCG, hit rate and MRR from ranks equal torchmetrics' on the full lists of scores."""
-    import torch  # noqa: PLC0415 - seconds to import, and only this test needs them
-    from torchmetrics.functional import retrieval  # noqa: PLC0415
+    import torch
+    from torchmetrics.functional import retrieval
 
     rng = np.random.default_rng(0)
     scores = rng.random((30, 40))
