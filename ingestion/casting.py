@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from clicktrail.contract import EVENT_COLUMNS, Column, arrow_schema
 from ingestion.mapping import EPOCHS, ArrivalMapping, ColumnMapping, LabelMapping, Mapping
-from ingestion.readers import Source, kind_of
+from ingestion.source import Source, kind_of
 from validation.batch import BatchStoppedError, Stop
 from validation.routing import Failure
 

@@ -17,6 +17,7 @@
 
 from __future__ import annotations
 
+import codecs
 import difflib
 import hashlib
 import re
@@ -31,7 +32,7 @@ from typing import Any, Literal
 import pyarrow as pa
 
 from clicktrail.contract import EVENT_COLUMNS, ITEM_COLUMNS, USER_COLUMNS, Column
-from ingestion.readers import FileOptions
+from ingestion.source import FileOptions
 
 SHIPPED = Path(__file__).with_name("mappings")
 EPOCHS = {"s": 1_000_000, "ms": 1_000, "us": 1}
@@ -169,6 +170,10 @@ def parse_mapping(tree: dict[str, Any], *, name: str, path: Path) -> Mapping:
     timezone = source.get("timezone", "UTC")
     if timezone not in zoneinfo.available_timezones():
         where.fail("source.timezone", f"{timezone!r} is no time zone: use an IANA name such as UTC or Asia/Shanghai")
+    try:
+        codecs.lookup(files.get("encoding", "utf8"))
+    except (LookupError, TypeError):
+        where.fail("files.encoding", f"{files['encoding']!r} is no encoding: use a name such as utf8 or latin1")
     columns = dict(where.table(tree, "columns"))
     for needed in ("event_type", "event_timestamp", "ingested_at", "event_id"):
         if needed not in columns:

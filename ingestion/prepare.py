@@ -12,7 +12,8 @@ import pyarrow.compute as pc
 from clicktrail.contract import EVENT_COLUMNS, LABEL, arrow_schema
 from ingestion.casting import Cast, cast_events
 from ingestion.mapping import LabelMapping, Mapping
-from ingestion.readers import Source, Unreadable, read_source
+from ingestion.readers import read_source
+from ingestion.source import Source, Unreadable
 from validation.batch import BatchFacts
 from validation.routing import QUARANTINE_SCHEMA, Routed, route
 

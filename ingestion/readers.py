@@ -8,19 +8,17 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import io
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
 
 import duckdb
 import numpy as np
 import pyarrow as pa
-import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
+from ingestion.csv_files import read_csv
+from ingestion.source import FileOptions, Source, Unreadable, demand_columns, kind_of, open_stream
 from validation.batch import BatchStoppedError, Stop
 
 _CSV = (".csv", ".tsv", ".txt")
@@ -28,49 +26,6 @@ _ASIDE = (".txt",)  # more often notes than data: read only where a mapping or a
 _JSON = (".jsonl", ".ndjson", ".json")
 _PARQUET = (".parquet", ".pq")
 _COMPRESSED = (".gz", ".bz2", ".zst")
-
-
-@dataclass(frozen=True, kw_only=True)
-class FileOptions:
-    """How to read text files. `names`: the columns of a CSV file that has no header line.
-
-    `delimiter` is a tab for `.tsv` and a comma otherwise, unless it is given.
-    """
-
-    delimiter: str = ""
-    encoding: str = "utf8"
-    names: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, kw_only=True)
-class Unreadable:
-    """A row that could not be split into values. `row` counts from 1."""
-
-    row: int
-    text: str
-    reason: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Source:
-    """The wanted columns of a file.
-
-    Attributes:
-        table: source columns, text or typed; wanted columns that the file may lack are absent.
-        rows: number of each row in its file, counted from 1 (header lines do not count); int64 [rows].
-        kinds: source column -> text, number, time, flag, null or other; empty for text files.
-        unreadable: rows that are not in `table`.
-    """
-
-    table: pa.Table
-    rows: np.ndarray
-    kinds: dict[str, str] = field(default_factory=dict)
-    unreadable: tuple[Unreadable, ...] = ()
-
-    @property
-    def rows_in(self) -> int:
-        """Rows of the file."""
-        return self.table.num_rows + len(self.unreadable)
 
 
 def find_files(path: Path, include: Sequence[str] = (), exclude: Sequence[str] = ()) -> list[Path]:
@@ -112,7 +67,7 @@ def _holds_rows(file: Path) -> bool:
     if format_of(file) != "json" or any(suffix in {".jsonl", ".ndjson"} for suffix in file.suffixes):
         return bool(format_of(file)) and not any(suffix in _ASIDE for suffix in file.suffixes)
     try:
-        with _open(file) as stream:
+        with open_stream(file) as stream:
             first = stream.read(1 << 16).decode(errors="replace").lstrip().split("\n")[0]
     except (OSError, EOFError):
         return True  # broken: the gate says so by name
@@ -157,7 +112,7 @@ def read_source(
         BatchStoppedError: a required column is missing, or the file cannot be read.
     """
     options = options or FileOptions()
-    read = {"csv": _read_csv, "json": _read_json, "parquet": _read_parquet}[format_of(path) or "csv"]
+    read = {"csv": read_csv, "json": _read_json, "parquet": _read_parquet}[format_of(path) or "csv"]
     try:
         return read(path, list(required), list(optional), options)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError, EOFError, UnicodeDecodeError, csv.Error) as error:
@@ -170,112 +125,14 @@ def read_source(
         raise BatchStoppedError([stop]) from error
 
 
-def _demand(path: Path, present: Sequence[str], required: Sequence[str]) -> None:
-    missing = [name for name in required if name not in present]
-    if missing:
-        raise BatchStoppedError(
-            [
-                Stop(
-                    rule="column_missing",
-                    subject=name,
-                    reason=f"source column {name} is not in {path.name}; it has: {', '.join(present)}",
-                    remedy="ask for the column, map another one, or give it `optional = true` in the mapping",
-                )
-                for name in missing
-            ]
-        )
-
-
-def _open(path: Path) -> pa.NativeFile:
-    return pa.input_stream(str(path), compression="detect")
-
-
-# ---- CSV
-
-
-def _read_csv(path: Path, required: list[str], optional: list[str], options: FileOptions) -> Source:
-    delimiter = options.delimiter or ("\t" if ".tsv" in path.suffixes else ",")
-    with _open(path) as stream:
-        first = io.TextIOWrapper(
-            io.BufferedReader(_Seekless(stream)), encoding=_bom_free(options.encoding), newline=""
-        ).readline()
-    header = next(csv.reader([first], delimiter=delimiter), [])
-    headless = bool(options.names) and not set(required) & set(header)
-    names = list(options.names) if headless else header
-    _demand(path, names, required)
-    doubled = sorted({name for name in [*required, *optional] if names.count(name) > 1})
-    if doubled:
-        stop = Stop(
-            rule="column_missing",
-            subject=doubled[0],
-            reason=f"{path.name} has more than one column of this name: {', '.join(doubled)}",
-            remedy="ask for a file whose columns have names of their own",
-        )
-        raise BatchStoppedError([stop])
-    wanted = [name for name in dict.fromkeys([*required, *optional]) if name in names]
-    bad: list[pacsv.InvalidRow] = []
-
-    def skip(row: pacsv.InvalidRow) -> str:
-        bad.append(row)
-        return "skip"
-
-    with _open(path) as stream:
-        table = pacsv.read_csv(
-            stream,
-            # one thread: only then are the rows that are skipped numbered
-            read_options=pacsv.ReadOptions(
-                use_threads=False, encoding=options.encoding, column_names=names if headless else None
-            ),
-            parse_options=pacsv.ParseOptions(delimiter=delimiter, newlines_in_values=True, invalid_row_handler=skip),
-            convert_options=pacsv.ConvertOptions(
-                include_columns=wanted,
-                column_types=dict.fromkeys(names, pa.string()),
-                null_values=[""],
-                strings_can_be_null=True,
-            ),
-        )
-    above = 0 if headless else 1
-    unreadable = tuple(
-        Unreadable(
-            row=row.number - above,
-            text=row.text,
-            reason=f"{row.actual_columns} values where the header names {row.expected_columns}",
-        )
-        for row in bad
-    )
-    every = np.arange(1, table.num_rows + len(bad) + 1, dtype=np.int64)
-    return Source(
-        table=table,
-        rows=np.setdiff1d(every, np.array([one.row for one in unreadable], np.int64)),
-        unreadable=unreadable,
-    )
-
-
-def _bom_free(encoding: str) -> str:
-    return "utf-8-sig" if encoding.lower().replace("-", "") == "utf8" else encoding
-
-
-class _Seekless(io.RawIOBase):
-    """An Arrow stream as Python's text layer wants it."""
-
-    def __init__(self, stream: pa.NativeFile) -> None:
-        self._stream = stream
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:  # noqa: ANN401 - the buffer protocol has no name before 3.12
-        data = self._stream.read(len(buffer))
-        buffer[: len(data)] = data
-        return len(data)
-
-
 # ---- JSON lines
 
 
 def _read_json(path: Path, required: list[str], optional: list[str], options: FileOptions) -> Source:
-    with _open(path) as stream:
-        lines = _decode(stream, options.encoding).split("\n")
+    with open_stream(path) as stream:
+        lines = [_line(line, options.encoding) for line in stream.read().split(b"\n")]
+    if lines:
+        lines[0] = lines[0].removeprefix("\ufeff")
     if lines and lines[0].lstrip().startswith("["):
         stop = Stop(
             rule="unreadable_file",
@@ -307,7 +164,7 @@ def _read_json(path: Path, required: list[str], optional: list[str], options: Fi
         present = [name for name in wanted if name not in empty]
         # a column of nothing but nulls is told from a missing one by whether any line names it
         named = _named(raw, empty)
-        _demand(path, [*present, *named], required)
+        demand_columns(path, [*present, *named], required)
         empty -= set(named)
     return Source(
         table=table.drop_columns(sorted(empty & set(optional))),
@@ -316,8 +173,11 @@ def _read_json(path: Path, required: list[str], optional: list[str], options: Fi
     )
 
 
-def _decode(stream: BinaryIO, encoding: str) -> str:
-    return stream.read().decode(_bom_free(encoding)).replace("\r\n", "\n")
+def _line(line: bytes, encoding: str) -> str:
+    try:
+        return line.decode(encoding)
+    except UnicodeDecodeError:
+        return "not " + encoding + ": " + line.decode(encoding, errors="replace")  # no JSON, so it is told as broken
 
 
 def _named(raw: pa.Table, names: set[str]) -> list[str]:
@@ -348,7 +208,7 @@ def _quote(text: str) -> str:
 def _read_parquet(path: Path, required: list[str], optional: list[str], _: FileOptions) -> Source:
     with pq.ParquetFile(path) as file:
         names = file.schema_arrow.names
-        _demand(path, names, required)
+        demand_columns(path, names, required)
         wanted = [name for name in dict.fromkeys([*required, *optional]) if name in names]
         table = file.read(columns=wanted) if wanted else pa.table({"": pa.nulls(file.metadata.num_rows)})
     columns = {name: _plain(table[name]) for name in wanted}
@@ -369,17 +229,3 @@ def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
     if pa.types.is_float16(column.type):
         column = column.cast(pa.float32())
     return column
-
-
-def kind_of(column: pa.ChunkedArray) -> str:
-    """What a typed column holds: int, float and decimal are one kind, since nulls turn one into the other in pandas."""
-    type_ = column.type
-    if column.null_count == len(column):
-        return "null"
-    if pa.types.is_string(type_) or pa.types.is_large_string(type_) or pa.types.is_string_view(type_):
-        return "text"
-    if pa.types.is_integer(type_) or pa.types.is_floating(type_) or pa.types.is_decimal(type_):
-        return "number"
-    if pa.types.is_timestamp(type_) or pa.types.is_date(type_):
-        return "time"
-    return "flag" if pa.types.is_boolean(type_) else "other"

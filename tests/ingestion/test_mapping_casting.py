@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from ingestion.casting import Cast, cast_events
 from ingestion.mapping import parse_mapping
 from ingestion.prepare import prepare
-from ingestion.readers import Source, kind_of
+from ingestion.source import Source, kind_of
 from validation.batch import BatchStoppedError
 
 UTC = dt.UTC

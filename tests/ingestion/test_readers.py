@@ -10,7 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ingestion.readers import FileOptions, find_files, natural_key, read_source
+from ingestion.readers import find_files, natural_key, read_source
+from ingestion.source import FileOptions
 from validation.batch import BatchStoppedError
 
 ROWS = [{"user": "u1", "price": "1.50"}, {"user": "u2", "price": None}, {"user": "ü,3", "price": "x\ny"}]
@@ -46,6 +47,28 @@ def test_a_csv_row_of_too_few_values_keeps_its_number(tmp_path: Path) -> None:
     assert source.rows.tolist() == [1, 3]
     assert [(one.row, one.text) for one in source.unreadable] == [(2, "u2")]
     assert source.rows_in == 3
+
+
+def test_an_unclosed_quote_loses_no_row(tmp_path: Path) -> None:
+    """Lines that a quote without its partner has swallowed are unreadable rows, each with its number."""
+    path = tmp_path / "a.csv"
+    path.write_text('user,price\nu1,1\nu2\n"u3,3\nu4,4\n')
+    source = read_source(path, required=["user", "price"])
+    assert (source.rows.tolist(), [one.row for one in source.unreadable]) == ([1], [2, 3, 4])
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl"])
+def test_bytes_that_are_no_text_cost_their_row_alone(tmp_path: Path, name: str) -> None:
+    """A row that is not UTF-8 is unreadable; `encoding` reads files that are written otherwise."""
+    path = tmp_path / name
+    rows = (
+        ["user,price", "u1,1", "é,2", "u3,3"] if name == "a.csv" else ['{"user":"u1"}', '{"user":"é"}', '{"user":"u3"}']
+    )
+    path.write_bytes("\n".join(rows).encode("latin1"))
+    source = read_source(path, required=["user"])
+    assert (source.rows.tolist(), [one.row for one in source.unreadable]) == ([1, 3], [2])
+    source = read_source(path, required=["user"], options=FileOptions(encoding="latin1"))
+    assert source.table["user"].to_pylist() == ["u1", "é", "u3"]
 
 
 def test_numbers_of_broken_csv_rows_hold_across_blocks(tmp_path: Path) -> None:
