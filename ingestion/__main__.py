@@ -9,8 +9,13 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from clicktrail.event_log import EventLog
@@ -28,11 +33,36 @@ _ALLOWED = ("bad_rows", "mix", "stale", "type_changed", "volume")
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns the exit status."""
     options = _parser().parse_args(arguments)
+    settings = load({**os.environ, "CLICKTRAIL_SHOP": options.shop} if options.shop else None)
     try:
-        return _run(options, load({**os.environ, "CLICKTRAIL_SHOP": options.shop} if options.shop else None))
+        if not options.check:
+            return _run(options, settings)
+        with _aside(settings) as copy:
+            status = _run(options, copy)
+        print("checked only: the log, quarantine and data docs are as before")
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    else:
+        return status
+
+
+@contextmanager
+def _aside(settings: Settings) -> Iterator[Settings]:
+    """A shop with the same history in a folder of its own, for a look without a change: segments are linked."""
+    with tempfile.TemporaryDirectory() as folder:
+        copy = replace(settings, home=Path(folder))
+        for folder_of, target in ((settings.log, copy.log), (settings.catalogue, copy.catalogue)):
+            if folder_of.is_dir():
+                shutil.copytree(folder_of, target, copy_function=_link_or_copy)
+        yield copy
+
+
+def _link_or_copy(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another file system
+        shutil.copy2(source, target)
 
 
 def _run(options: argparse.Namespace, settings: Settings) -> int:
@@ -101,6 +131,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--allow", nargs="+", default=[], choices=_ALLOWED, help="gates to pass this once: a person has looked"
     )
+    parser.add_argument("--check", action="store_true", help="show what would happen and change nothing")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     return parser
 
