@@ -139,13 +139,13 @@ def losses(curves: Mapping[str, Floats]) -> str:
     """Training and validation loss by step, and under it the validation metric."""
     figure, (above, below) = _figure((5.2, 4.2), rows=2, heights=(3, 2))
     step = curves["step"]
-    for name, label, colour, marker in (
-        ("train_loss", "training", BASELINE_COLOURS[0], ""),
-        ("val_loss", "validation", MODEL_COLOUR, "o"),
+    for name, label, colour in (
+        ("train_loss", "training", BASELINE_COLOURS[0]),
+        ("val_loss", "validation", MODEL_COLOUR),
     ):
         if name in curves:
             there = np.isfinite(curves[name])
-            few = marker if there.sum() < 40 else ""  # noqa: PLR2004 - more markers than that are a caterpillar
+            few = "o" if there.sum() < 40 else ""  # noqa: PLR2004 - more markers than that are a caterpillar
             above.plot(step[there], curves[name][there], color=colour, label=label, marker=few, markersize=4)
     above.set_ylabel("loss")
     above.legend()

@@ -49,7 +49,11 @@ def write_index(runs_dir: Path) -> Path:
     """Write `index.html`, which links the newest report of each task and the earlier ones; its path."""
     tasks = []
     for folder in sorted(path for path in runs_dir.iterdir() if path.is_dir()):
-        complete = [run for run in folder.iterdir() if (run / REPORT_FILE).is_file() and not run.is_symlink()]
+        complete = [
+            run
+            for run in folder.iterdir()
+            if (run / REPORT_FILE).is_file() and not run.is_symlink() and not run.name.startswith(".")  # unpublished
+        ]
         runs = sorted(complete, key=lambda run: (run / METRICS_FILE).stat().st_mtime, reverse=True)
         if not runs:
             continue
@@ -153,49 +157,58 @@ def _day(run: Run, end: str) -> str:
 
 def _figures(run: Run) -> dict[str, str]:
     """Pictures by name."""
-    methods = run.methods()
-    complete = {name: values for name, values in methods.items() if not np.isnan(values).any()}
+    # an oracle may not speak of every example: each method is shown on those that it answered
+    methods = {
+        name: values for name, values in run.methods().items() if name == MODEL or np.isfinite(values).sum() >= _LEAST
+    }
     samples = int(np.clip(_DRAWS // max(1, run.predictions.num_rows), 100, 1000))
-    labels = None if run.ranking else run.labels
-    spread = intervals(run.metric, complete, labels=labels, groups=run.groups, samples=samples)
+    spread: dict[str, dict[str, float]] = {}
+    for name, values in methods.items():
+        there = np.isfinite(values)
+        labels = None if run.ranking else run.labels[there]
+        groups = None if run.groups is None else run.groups[there]
+        spread |= intervals(run.metric, {name: values[there]}, labels=labels, groups=groups, samples=samples)
     figures = {"bars": pictures.bars(spread, wording.title(run.metric))}
     if run.curves:
         figures["losses"] = pictures.losses(run.curves)
-    return figures | (_ranking_figures(run, complete) if run.ranking else _binary_figures(run, complete))
+    return figures | (_ranking_figures(run, methods) if run.ranking else _binary_figures(run, methods))
 
 
 def _ranking_figures(run: Run, methods: dict[str, Floats]) -> dict[str, str]:
-    cuts = np.arange(1, 21)
-    found = {
-        name: (cuts.astype(np.float64), np.array([(ranks <= cut).mean() for cut in cuts]))
-        for name, ranks in methods.items()
-    }
+    known = {name: ranks[np.isfinite(ranks)] for name, ranks in methods.items()}
+    cuts = np.arange(1.0, 21.0)
+    edges = ((1, 1), (2, 3), (4, 10), (11, 20), (21, 100), (101, None))
     figures = {
         "hits": pictures.lines(
-            found, x="items shown", y="share of cases with the right item", unit=False, legend="upper left"
-        )
+            {name: (cuts, np.array([(ranks <= cut).mean() for cut in cuts])) for name, ranks in known.items()},
+            x="items shown",
+            y="share of cases with the right item",
+            unit=False,
+            legend="upper left",
+        ),
+        "positions": pictures.grouped(
+            [_range(low, high) for low, high in edges],
+            {name: [float(_within(ranks, low, high).mean()) for low, high in edges] for name, ranks in known.items()},
+            x="position of the right item",
+            y="share of cases",
+        ),
     }
-    edges = ((1, 1), (2, 3), (4, 10), (11, 20), (21, 100), (101, None))
-    figures["positions"] = pictures.grouped(
-        [_range(low, high) for low, high in edges],
-        {name: [float(_within(ranks, low, high).mean()) for low, high in edges] for name, ranks in methods.items()},
-        x="position of the right item",
-        y="share of cases",
+    if "history" not in run.predictions.column_names:
+        return figures
+    history = run.predictions["history"].to_numpy()
+    answered = np.isfinite(np.stack(list(methods.values()))).all(axis=0)
+    rows = {_range(low, high): answered & _within(history, low, high) for low, high in _HISTORY}
+    rows = {name: there for name, there in rows.items() if there.sum() >= _LEAST}
+    cut = (int(run.metric.partition("@")[2] or 10),)
+    figures["by_history"] = pictures.grouped(
+        list(rows),
+        {
+            name: [ranking_metrics(ranks[there], cut)[run.metric] for there in rows.values()]
+            for name, ranks in methods.items()
+        },
+        x="events known of the user",
+        y=wording.title(run.metric),
     )
-    if "history" in run.predictions.column_names:
-        history = run.predictions["history"].to_numpy()
-        bins = [(low, high) for low, high in _HISTORY if _within(history, low, high).sum() >= _LEAST]
-        metric = run.metric
-        cut = (int(metric.partition("@")[2]),) if "@" in metric else (10,)
-        figures["by_history"] = pictures.grouped(
-            [_range(low, high) for low, high in bins],
-            {
-                name: [ranking_metrics(ranks[_within(history, low, high)], cut)[metric] for low, high in bins]
-                for name, ranks in methods.items()
-            },
-            x="events known of the user",
-            y=wording.title(metric),
-        )
     return figures
 
 
@@ -203,7 +216,8 @@ def _binary_figures(run: Run, methods: dict[str, Floats]) -> dict[str, str]:
     labels, scores = run.labels, methods[MODEL]
     rate = float(labels.mean())
     rare = rate < _RARE
-    curves = {name: _curves(labels, values) for name, values in methods.items()}
+    known = {name: np.isfinite(values) for name, values in methods.items()}
+    curves = {name: _curves(labels[known[name]], values[known[name]]) for name, values in methods.items()}
     return {
         "precision_recall": pictures.lines(
             {name: (curve["precision_recall"], curve["precision"]) for name, curve in curves.items()},

@@ -46,6 +46,11 @@ class Run:
         return str(self.metrics["task"])
 
     @property
+    def name(self) -> str:
+        """The run's id: its folder has another name until it is published."""
+        return str(self.metrics.get("run_id") or self.path.resolve().name)
+
+    @property
     def metric(self) -> str:
         """The primary metric."""
         return str(self.metrics["primary_metric"])

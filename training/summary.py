@@ -1,6 +1,7 @@
 """The closing table: each task's newest run beside what it had to beat, where everything is, what to do next.
 
-`python -m training.summary [--task TASK]...` prints it for a terminal of 100 columns.
+`python -m training.summary [--task TASK]...` prints it for a terminal of 100 columns, and writes the page that links
+the reports.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from clicktrail import settings
+from training.report import INDEX_FILE, write_index
 from training.run_record import METRICS_FILE, read_metrics, standing, total_seconds
 from training.wording import title
 
@@ -46,8 +48,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m training.summary", description=__doc__.partition("\n")[0])
     parser.add_argument("--task", action="append", default=[], help="a task (repeat for more); default: all with a run")
     given = parser.parse_args(arguments)
+    runs = settings.load().runs
     try:
-        text = summary(settings.load().runs, given.task)
+        text = summary(runs, given.task)
+        write_index(runs)
     except ValueError as error:
         sys.stderr.write(f"{error}\n")
         return 2
@@ -85,14 +89,12 @@ def _table(rows: Sequence[tuple[str, ...]]) -> str:
 
 def _places(runs_dir: Path, tasks: Sequence[str]) -> list[str]:
     """Where to look and what to type."""
-    index = runs_dir / "index.html"
-    reports = index if index.is_file() else runs_dir / "<task>" / "latest" / "report.html"
     example = "fraud" if "fraud" in tasks else tasks[0]
     return [
         "gap: how much of the way from the best baseline to the oracle the model goes",
         "at least: lower 95 % bound of model minus best baseline; above 0, chance does not explain it",
         "",
-        f"reports  {_short(reports)}",
+        f"reports  {_short(runs_dir / INDEX_FILE)}",
         "bundles  bentoml list",
         f"next     make serve TASK={example}",
     ]

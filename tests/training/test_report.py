@@ -63,7 +63,7 @@ def write_run(folder: Path, task: str, metric: str, *, n: int = 3000, rate: floa
         "model": found.pop(""),
         "oracle": found.pop("oracle", None),
         "baselines": found,
-        "intervals": paired,
+        "intervals": {metric: paired},
         "data": {
             "log_offset": 1_012_345,
             "digest": "9f2c" * 8,
@@ -163,7 +163,7 @@ def test_report_and_card_show_every_figure(runs: Path, task: str, metric: str, r
         for values in (metrics["model"], metrics["oracle"], *metrics["baselines"].values()):
             missing = [name for name, value in values.items() if name != "threshold" and f"{value:.4f}" not in text]
             assert missing == []
-        low = min(one["low"] for one in metrics["intervals"].values())
+        low = min(one["low"] for one in metrics["intervals"][metric].values())
         assert f"{low:+.4f}" in text
         assert "1,012,345" in text
         assert "1 min 56 s" in text  # 12.5 + 95 + 8 seconds
@@ -194,7 +194,7 @@ def test_verdict_does_not_flatter(tmp_path: Path) -> None:
     """A model that is worse than a baseline, or that chance may explain, is called so."""
     run = read_run(write_run(tmp_path / "run", "retention", "auc", n=400))
     for low, high, words in ((0.01, 0.02, "beats the best"), (-0.01, 0.02, "may be chance"), (-0.02, -0.01, "worse")):
-        changed = {name: {"difference": 0.0, "low": low, "high": high} for name in run.metrics["intervals"]}
+        changed = {name: {"difference": 0.0, "low": low, "high": high} for name in run.metrics["intervals"]["auc"]}
         metrics = run.metrics | {"intervals": changed}
         told = " ".join(wording.verdict(dataclasses.replace(run, metrics=metrics), standing(metrics)))
         assert words in told
@@ -211,6 +211,20 @@ def test_a_run_on_real_data_has_no_oracle(tmp_path: Path) -> None:
     text = (folder / "report.html").read_text()
     assert "Gap closed" not in text
     assert "nan" not in text.lower().replace("nance", "")
+
+
+@pytest.mark.parametrize(("metric", "column"), [("ndcg@10", "rank_oracle"), ("auc", "score_oracle")])
+def test_an_oracle_may_know_less(tmp_path: Path, metric: str, column: str) -> None:
+    """An oracle that is silent about some examples is still drawn, on those that it answered."""
+    folder = write_run(tmp_path / "run", "shop", metric, n=800)
+    table = pq.read_table(folder / "predictions.parquet")
+    values = table[column].to_pylist()
+    holes = pa.array([None if at % 10 == 0 else value for at, value in enumerate(values)])
+    table = table.set_column(table.column_names.index(column), column, holes)
+    pq.write_table(table, folder / "predictions.parquet")
+    report.write_report(folder)
+    pictures = re.findall(r"<svg.*?</svg>", (folder / "report.html").read_text(), flags=re.DOTALL)
+    assert sum(">Oracle</text>" in picture for picture in pictures) == (4 if metric == "ndcg@10" else 3)
 
 
 def test_names_cannot_break_the_page(tmp_path: Path) -> None:
@@ -241,10 +255,23 @@ def test_index_links_the_newest_of_each_task(runs: Path, tmp_path: Path) -> None
     assert sorted(page.links) == sorted(f"{task}/run1/report.html" for task, _, _ in RUNS)
     for name in ("a", "b"):
         report.write_report(write_run(tmp_path / "retention" / name, "retention", "auc", n=200))
+    write_run(tmp_path / "retention" / ".c.tmp", "retention", "auc", n=200)
+    (tmp_path / "retention" / ".c.tmp" / "report.html").touch()  # killed before it was published: no run
     (tmp_path / "retention" / "latest").symlink_to("a")
     page = Page(report.write_index(tmp_path).read_text())
     assert page.links == ["retention/a/report.html", "retention/b/report.html"]
     assert all((tmp_path / link).is_file() for link in page.links)
+
+
+def test_a_report_names_the_run_that_it_will_be(tmp_path: Path) -> None:
+    """Written before the run has its place, a report names the run's id, not the folder it lies in until then."""
+    folder = write_run(tmp_path / ".0a1b.tmp", "retention", "auc", n=200)
+    metrics = json.loads((folder / "metrics.json").read_text())
+    (folder / "metrics.json").write_text(json.dumps(metrics | {"run_id": "0a1b"}))
+    report.write_report(folder)
+    text = (folder / "report.html").read_text()
+    assert "run 0a1b" in text
+    assert ".tmp" not in text
 
 
 def test_an_incomplete_run_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -56,7 +56,6 @@ def test_it_fits_a_terminal_and_ends_with_the_next_command(tmp_path: Path) -> No
     put(tmp_path, FRAUD)
     put(tmp_path, FRAUD | {"task": "retention", "primary_metric": "average_precision"})
     put(tmp_path, FRAUD | {"task": "recommendation"})
-    (tmp_path / "index.html").touch()
     lines = summary.summary(tmp_path).splitlines()
     assert max(len(line) for line in lines[:-3]) <= 100
     assert len({line.index("0.3000") for line in lines if "0.3000" in line}) == 1
@@ -83,4 +82,5 @@ def test_a_task_without_a_run_is_named(
     assert summary.main(["--task", "retention"]) == 2
     assert "make train TASK=retention makes it" in capsys.readouterr().err
     assert summary.main([]) == 0
+    assert (tmp_path / "runs" / "index.html").is_file()
     assert "gradient boosting" in capsys.readouterr().out
