@@ -133,7 +133,7 @@ def test_arrow_and_lists_agree() -> None:
 
 def test_missing_feature_is_named() -> None:
     """A feature that a caller left out is an error that names it, not a silent null."""
-    with pytest.raises(ValueError, match="card:shop"):
+    with pytest.raises(ValueError, match="card:price_minor"):
         fitted().encode_lists({"card": {"kind": [[]]}, "stats": {}}, REQUEST, np.array([T]))
     whole = features([ROW, EMPTY], [3, None], [[1, 10], None])
     with pytest.raises(ValueError, match="shop"):

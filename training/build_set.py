@@ -1,0 +1,371 @@
+"""Make a training set: examples from the log, features from Feast, splits by time, encodings fitted on the training range.
+
+The only module of training that reads Feast. What comes out needs neither Feast nor the log.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from clicktrail.encoding import FIRST, PAD, Encoding, Rows, as_floats, as_pairs
+from clicktrail.event_log import EventLog
+from clicktrail.input_spec import InputSpec
+from clicktrail.jagged import JaggedFeatures, JaggedSequence
+from clicktrail.publish import publish_folder
+from clicktrail.settings import Settings
+from training.config import RunConfig
+from training.split import OUTSIDE, TimeSplit, time_split
+from training.task import Task
+from training.training_set import TEST, TRAIN, VALIDATION, TrainingSet, save
+
+VERSION = 1
+"""Raised when the same inputs would give another training set."""
+
+_LEAST = 50
+
+
+@dataclass(frozen=True, kw_only=True)
+class Examples:
+    """Chosen examples: `table` as the task gave it, `split` int8, `label` float64 (binary tasks), rows as in `table`.
+
+    `negative_rate`: share of the training range's negatives that were kept.
+    """
+
+    table: pa.Table
+    split: np.ndarray
+    label: np.ndarray
+    negative_rate: float
+    time_split: TimeSplit
+
+
+def training_set(task: Task, config: RunConfig, settings: Settings, *, force: bool = False) -> tuple[Path, bool]:
+    """The folder of this task's training set, and whether it was there already (same log, task, config and code).
+
+    Raises:
+        ValueError: the log is empty or too short, the feature service is not applied, or examples are too few.
+    """
+    log = EventLog(settings.log)
+    if log.version == 0:
+        message = f"the event log of shop {settings.shop!r} is empty: ingest first (make ingest EVENTS=...)"
+        raise ValueError(message)
+    stop = log.version
+    declared, references = declarations(task, settings)
+    key = inputs_digest(task, config, log.digest(stop), declared)
+    folder = settings.training_sets / task.name / key
+    if folder.is_dir() and not force:
+        return folder, True
+    chosen = choose_examples(task, config, log, stop)
+    features = read_features(task, settings, chosen.table, references)
+    data = assemble(task, chosen, features, log_manifest(task, log, stop, declared, chosen))
+    aside = folder.with_name(f".{folder.name}.tmp")
+    shutil.rmtree(aside, ignore_errors=True)  # of a run that was killed
+    save(data, aside)
+    if folder.is_dir():
+        shutil.rmtree(folder)
+    publish_folder(folder, aside, "run.training_set")
+    return folder, False
+
+
+def inputs_digest(task: Task, config: RunConfig, log_digest: str, declared: list[dict[str, Any]]) -> str:
+    """Names a training set by what it is made of: content of the log, declarations, sizes, seed, our own code."""
+    here = Path(__file__).parent
+    code = [
+        path.read_text()
+        for path in (
+            here / "build_set.py",
+            here / "split.py",
+            here / "tasks" / f"{task.name}.py",
+            *sorted((here.parent / "clicktrail").glob("*.py")),
+        )
+    ]
+    sizes = (config.train_examples, config.validation_examples, config.test_examples, config.seed)
+    text = json.dumps([VERSION, task.name, log_digest, declared, sizes, code], sort_keys=True)
+    return sha256(text.encode()).hexdigest()[:20]
+
+
+# ---- examples
+
+
+def choose_examples(task: Task, config: RunConfig, log: EventLog, stop: int) -> Examples:
+    """Examples whose label is complete, split by time, sampled to the sizes of `config`.
+
+    Test and validation are plain random samples. Of training examples the positives all stay and negatives are
+    sampled; `negative_rate` says how many, and the loss takes it into account.
+    """
+    end = log.end_time(stop)
+    table = task.examples(lambda sql: log.query(sql, stop=stop), end)
+    table = table.filter(pa.array(_complete(table, task)))
+    t = times(table)
+    if not len(t):
+        message = f"task {task.name!r}: the log holds no example of it ({task.question})"
+        raise ValueError(message)
+    parts = time_split(int(t.min()), end, wait=task.wait, validation=task.validation, test=task.test)
+    split = parts.assign(t)
+    label = _labels(table, split, parts) if task.head == "binary" else np.zeros(len(t))
+    rng = np.random.default_rng([config.seed, 1])
+    rows, rate = [], 1.0
+    limits = {TRAIN: config.train_examples, VALIDATION: config.validation_examples, TEST: config.test_examples}
+    for part, limit in limits.items():
+        these = np.flatnonzero(split == part)
+        if part == TRAIN and task.head == "binary":
+            these, rate = _fewer_negatives(these, label, limit, rng)
+        elif len(these) > limit:
+            these = np.sort(rng.choice(these, limit, replace=False))
+        rows.append(these)
+        _check(task, part, these, label)
+    picked = np.concatenate(rows)
+    return Examples(
+        table=table.take(pa.array(picked)),
+        split=split[picked],
+        label=label[picked],
+        negative_rate=rate,
+        time_split=parts,
+    )
+
+
+def times(table: pa.Table) -> np.ndarray:
+    """Column t as int64 microseconds UTC."""
+    return table["t"].cast(pa.timestamp("us", tz="UTC")).cast(pa.int64()).to_numpy()
+
+
+def _complete(table: pa.Table, task: Task) -> np.ndarray:
+    """Rows that have an id of their own and, in next-item tasks, a target."""
+    needed = ["example_id", *(["target"] if task.head == "next_item" else [])]
+    keep = np.ones(table.num_rows, bool)
+    for name in needed:
+        keep &= table[name].is_valid().to_numpy()
+    return keep
+
+
+def _labels(table: pa.Table, split: np.ndarray, parts: TimeSplit) -> np.ndarray:
+    """1.0 where the label was known to be 1 before the cut of the example's split, else 0.0; float64 [rows]."""
+    known = table["label_known_at"].cast(pa.timestamp("us", tz="UTC")).cast(pa.int64())
+    when = pc.fill_null(known, np.iinfo(np.int64).max).to_numpy()
+    cut = np.array([*parts.cuts, 0], np.int64)[np.where(split == OUTSIDE, 3, split)]
+    return (when < cut).astype(np.float64)
+
+
+def _fewer_negatives(
+    these: np.ndarray, label: np.ndarray, limit: int, rng: np.random.Generator
+) -> tuple[np.ndarray, float]:
+    positive, negative = these[label[these] == 1], these[label[these] == 0]
+    room = max(limit - len(positive), limit // 2)
+    if len(positive) > limit - room:
+        positive = positive if len(positive) <= limit else np.sort(rng.choice(positive, limit, replace=False))
+    if len(negative) <= room:
+        return np.sort(np.concatenate([positive, negative])), 1.0
+    kept = rng.choice(negative, room, replace=False)
+    return np.sort(np.concatenate([positive, kept])), room / len(negative)
+
+
+def _check(task: Task, part: int, these: np.ndarray, label: np.ndarray) -> None:
+    name = ("training", "validation", "test")[part]
+    both = task.head != "binary" or 0 < label[these].sum() < len(these)
+    if len(these) < _LEAST or not both:
+        positives = f", {int(label[these].sum())} of them with label 1" if task.head == "binary" else ""
+        message = (
+            f"task {task.name!r}: the {name} range holds {len(these)} examples{positives}; at least {_LEAST} of both "
+            "kinds are needed: ingest a longer history or more users"
+        )
+        raise ValueError(message)
+
+
+# ---- features
+
+
+def declarations(task: Task, settings: Settings) -> tuple[list[dict[str, Any]], list[str]]:
+    """Declarations of the task's feature service as JSON, fingerprints included, and its feature references.
+
+    Raises:
+        ValueError: the service is not in the registry.
+    """
+    from feast.errors import FeatureServiceNotFoundException
+
+    from clicktrail.data_source import declaration_of
+    from clicktrail.declarations import to_json
+    from clicktrail.feast_repo import open_store
+
+    store = open_store(settings)
+    try:
+        service = store.get_feature_service(task.feature_service)
+    except FeatureServiceNotFoundException:
+        message = f"feature service {task.feature_service!r} is not in the registry: run make features (feast apply)"
+        raise ValueError(message) from None
+    found, references, read = [], [], {one.view for one in task.sequences}
+    for projection in service.feature_view_projections:
+        declaration = declaration_of(store.get_feature_view(projection.name))
+        if declaration is None:
+            message = f"view {projection.name!r} does not read the event log: tasks are trained on event-log views"
+            raise ValueError(message)
+        if task.skip_scalars and projection.name not in read:
+            continue
+        found.append(to_json(declaration))
+        references += [f"{projection.name_to_use()}:{feature.name}" for feature in projection.features]
+    return found, references
+
+
+def read_features(task: Task, settings: Settings, table: pa.Table, references: list[str]) -> JaggedFeatures:
+    """Features of the examples, each at its own time, through Feast."""
+    import pandas as pd
+
+    from clicktrail.feast_repo import open_store
+
+    frame = pd.DataFrame({key: table[key].to_pandas() for key in task.entity_keys})
+    frame["event_timestamp"] = pd.to_datetime(times(table), unit="us", utc=True)
+    job: Any = open_store(settings).get_historical_features(frame, features=references, full_feature_names=True)
+    features: JaggedFeatures = job.to_jagged()
+    assert features.rows.num_rows == table.num_rows  # noqa: S101 - every row that goes in comes out
+    return features
+
+
+def input_spec(task: Task, features: JaggedFeatures) -> InputSpec:
+    """The task's inputs: its sequences and request fields, every number and label rate of the feature service."""
+    numbers, rates = [], []
+    for name, values in features.scalars.items():
+        if pa.types.is_integer(values.type):
+            numbers.append(name)
+        elif pa.types.is_list(values.type) and pa.types.is_integer(values.type.value_type):
+            rates.append(name)
+    return InputSpec(
+        sequences=task.sequences,
+        scalars=tuple(numbers),
+        rates=tuple(rates),
+        request_categories=task.request_categories,
+        request_numbers=task.request_numbers,
+    )
+
+
+def rows_of(spec: InputSpec, features: JaggedFeatures, table: pa.Table) -> Rows:
+    """Features and request fields as the encoding takes them."""
+    scalars = {name: as_floats(features.scalars[name]) for name in spec.scalars}
+    scalars |= {name: as_pairs(features.scalars[name]) for name in spec.rates}
+    return Rows(
+        sequences=features.sequences,
+        scalars=scalars,
+        request={name: table[name].to_pylist() for name in spec.request_fields},
+        t=times(table),
+    )
+
+
+def only(rows: Rows, keep: np.ndarray) -> Rows:
+    """Some of the rows; histories stay shared."""
+    return Rows(
+        sequences={
+            view: JaggedSequence(
+                values=one.values,
+                dictionaries=one.dictionaries,
+                nulls=one.nulls,
+                starts=one.starts[keep],
+                ends=one.ends[keep],
+            )
+            for view, one in rows.sequences.items()
+        },
+        scalars={name: values[keep] for name, values in rows.scalars.items()},
+        request={name: [values[place] for place in keep] for name, values in rows.request.items()},
+        t=rows.t[keep],
+    )
+
+
+# ---- together
+
+
+def assemble(task: Task, chosen: Examples, features: JaggedFeatures, manifest: dict[str, Any]) -> TrainingSet:
+    """Fit the encoding on the training range, encode everything."""
+    table = chosen.table
+    spec = input_spec(task, features)
+    rows = rows_of(spec, features, table)
+    train = np.flatnonzero(chosen.split == TRAIN)
+    wanted = table["target"].to_pylist() if task.head == "next_item" else []
+    more = {"item_id": [wanted[place] for place in train]} if wanted else None
+    encoding = Encoding.fit(spec, only(rows, train), more=more)
+    ids, numbers = encoding.request(rows)
+    target, items = chosen.label.astype(np.int64), None
+    if wanted:
+        target = np.maximum(encoding.codes("item_id", wanted) - FIRST, -1)
+        items = item_table(encoding, features, target[train])
+    entity, _ = _codes(table[task.entity_keys[0]])
+    return TrainingSet(
+        manifest=manifest,
+        encoding=encoding,
+        tokens={one.view: encoding.tokens(one.view, rows) for one in task.sequences},
+        request_ids=ids.astype(np.int32),
+        request_numbers=numbers,
+        target=target,
+        split=chosen.split,
+        t=rows.t,
+        entity=entity,
+        example_id=table["example_id"].combine_chunks(),
+        scalars=scalar_table(spec, rows, table, task),
+        items=items,
+    )
+
+
+def scalar_table(spec: InputSpec, rows: Rows, table: pa.Table, task: Task) -> pa.Table:
+    """What baselines see: the same aggregates and request numbers, unscaled, and the group of each example."""
+    columns: dict[str, Any] = {name: rows.scalars[name] for name in spec.scalars}
+    for name in spec.rates:
+        columns[f"{name}__labelled"], columns[f"{name}__all"] = rows.scalars[name].T
+    for name in spec.request_numbers:
+        columns[name] = as_floats(rows.request[name])
+    columns = {name: pa.array(values, pa.float64(), from_pandas=True) for name, values in columns.items()}
+    return pa.table({**columns, "group": _codes(table[task.group])[0]})
+
+
+def item_table(encoding: Encoding, features: JaggedFeatures, train_target: np.ndarray) -> pa.Table:
+    """One row an output position: item_id, category and price as last seen in the histories, training popularity."""
+    names = encoding.vocabularies["item_id"]
+    view = next(one for one in encoding.spec.sequences if "item_id" in one.categories)
+    sequence = features.sequences[view.view]
+    codes = np.append(encoding.codes("item_id", sequence.dictionaries["item_id"]), PAD)[sequence.values["item_id"]]
+    place = codes - FIRST
+    order = np.argsort(sequence.values["event_timestamp"], kind="stable")
+    order = order[place[order] >= 0]
+    columns: dict[str, Any] = {"item_id": pa.array(names, pa.string())}
+    category, price = np.full(len(names), -1, np.int64), np.full(len(names), np.nan)
+    if "category_id" in view.categories:
+        category[place[order]] = sequence.values["category_id"][order]
+        dictionary = np.append(np.array(sequence.dictionaries["category_id"], object), None)
+        columns["category_id"] = pa.array(dictionary[category], pa.string())
+    if "price_minor" in view.numbers:
+        known = order[~sequence.nulls["price_minor"][order]] if "price_minor" in sequence.nulls else order
+        price[place[known]] = sequence.values["price_minor"][known]
+        columns["price_minor"] = pa.array(price, pa.float64(), from_pandas=True).cast(pa.int64(), safe=False)
+    columns["popularity"] = np.bincount(train_target[train_target >= 0], minlength=len(names))
+    return pa.table(columns)
+
+
+def log_manifest(
+    task: Task, log: EventLog, stop: int, declared: list[dict[str, Any]], chosen: Examples
+) -> dict[str, Any]:
+    """Where a training set comes from."""
+    counts = {
+        name: int((chosen.split == part).sum())
+        for part, name in ((TRAIN, "train"), (VALIDATION, "validation"), (TEST, "test"))
+    }
+    return {
+        "task": task.name,
+        "feature_service": task.feature_service,
+        "head": task.head,
+        "log_offset": stop,
+        "log_digest": log.digest(stop),
+        "events": stop,
+        "examples": counts,
+        "positives": {name: float(chosen.label[chosen.split == part].mean()) for part, name in enumerate(counts)},
+        "negative_rate": chosen.negative_rate,
+        "time_split": vars(chosen.time_split),
+        "declarations": declared,
+    }
+
+
+def _codes(column: pa.ChunkedArray) -> tuple[np.ndarray, pa.Array]:
+    encoded = column.combine_chunks().dictionary_encode()
+    return encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64), encoded.dictionary

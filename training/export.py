@@ -1,0 +1,166 @@
+"""Export a fitted model to what serving reads: ONNX without pickle, the encoding, item tables, fallbacks, golden answers.
+
+Files of `export/`:
+  model.onnx        inputs by name (see interface.json), output `scores`; batch and lengths are free
+  interface.json    how to go from features to answers: task, feature service, declarations, inputs, request, threshold
+  encoding.json     state of `clicktrail.encoding.Encoding`: `from_json`, then `encode_lists(features, request, t)`
+  items.parquet     next item only: item_id, category, price, popularity, a row an output position
+  fallback.json     what to answer when nothing is known of the entity
+  golden.json       synthetic features and the answers that eager torch gave to them
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+from clicktrail.contract import EVENT_COLUMNS
+from clicktrail.encoding import Encoding
+from training.golden import golden_rows
+from training.model import NEXT_ITEM, SequenceModel, ServedModel
+from training.training_set import TRAIN, TrainingSet
+
+FORMAT = 1
+TOLERANCE = 1e-4
+_TOP = 100
+
+
+def export(
+    model: SequenceModel,
+    data: TrainingSet,
+    folder: Path,
+    *,
+    threshold: float | None = None,
+    calibration: dict[str, Any] | None = None,
+) -> None:
+    """Write the export of a fitted model into a folder.
+
+    Args:
+        model: fitted, on the CPU.
+        data: its training set.
+        folder: is made if need be.
+        threshold: binary tasks: a score from here on is called positive.
+        calibration: what is known of how far scores are probabilities.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    encoding = data.encoding
+    write_onnx(model, encoding, folder / "model.onnx")
+    (folder / "encoding.json").write_text(json.dumps(encoding.to_json()))
+    if data.items is not None:
+        pq.write_table(data.items, folder / "items.parquet")
+    (folder / "interface.json").write_text(
+        json.dumps(interface(model, data, threshold=threshold, calibration=calibration), indent=1)
+    )
+    (folder / "fallback.json").write_text(json.dumps(fallback(data), indent=1))
+    (folder / "golden.json").write_text(json.dumps(golden(model, data), indent=1))
+
+
+def interface(
+    model: SequenceModel, data: TrainingSet, *, threshold: float | None, calibration: dict[str, Any] | None
+) -> dict[str, Any]:
+    """How to go from features to answers."""
+    spec, ranking = data.encoding.spec, model.head == NEXT_ITEM
+    types = {column.name: str(column.type) for column in EVENT_COLUMNS}
+    return {
+        "format": FORMAT,
+        "task": data.manifest["task"],
+        "head": model.head,
+        "feature_service": data.manifest["feature_service"],
+        "declarations": data.manifest["declarations"],
+        "inputs": {name: [dtype, list(shape)] for name, (dtype, shape) in data.encoding.inputs().items()},
+        "outputs": {"scores": ["float32", ["batch", data.items.num_rows] if ranking and data.items else ["batch"]]},
+        "output_meaning": "logit of each item of items.parquet" if ranking else "probability of label 1",
+        "request": {name: types.get(name, "string") for name in spec.request_fields},
+        "sequences": {one.view: one.last for one in spec.sequences},
+        "items": "items.parquet" if ranking else None,
+        "threshold": threshold,
+        "calibration": calibration or {},
+        "training_set": data.digest,
+        "log_offset": data.manifest["log_offset"],
+    }
+
+
+def fallback(data: TrainingSet) -> dict[str, Any]:
+    """Next item: the most viewed items of the training range with their shares. Binary: the base rate."""
+    if data.items is not None:
+        popularity = data.items["popularity"].to_numpy()
+        best = np.argsort(-popularity, kind="stable")[:_TOP]
+        share = popularity / max(1, popularity.sum())
+        names = data.items["item_id"].to_pylist()
+        return {"items": [names[place] for place in best], "scores": [float(share[place]) for place in best]}
+    labels = data.target[data.of(TRAIN)].astype(np.float64)
+    rate = float(data.manifest.get("negative_rate", 1.0))
+    positive, negative = labels.sum(), (1 - labels).sum() / rate
+    return {"score": float(positive / max(1.0, positive + negative))}
+
+
+# ---- the model file
+
+
+def write_onnx(model: SequenceModel, encoding: Encoding, path: Path) -> None:
+    """One self-contained ONNX file; batch and sequence lengths are free."""
+    names = list(encoding.inputs())
+    served = ServedModel(model, names).eval()
+    arrays = tuple(torch.from_numpy(array) for array in example_inputs(encoding).values())
+    axes: dict[str, dict[int, str]] = {
+        name: {place: size for place, size in enumerate(shape) if isinstance(size, str)}
+        for name, (_, shape) in encoding.inputs().items()
+    }
+    # the TorchScript exporter: the newer one unrolls recurrent layers to a fixed length. A test compares the file with
+    # eager torch at other batch sizes and lengths than those traced here
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            served,
+            arrays,
+            str(path),
+            input_names=names,
+            output_names=["scores"],
+            dynamic_axes={**axes, "scores": {0: "batch"}},
+            opset_version=18,
+            dynamo=False,
+        )
+
+
+def example_inputs(encoding: Encoding) -> dict[str, np.ndarray]:
+    """Arrays of the right shapes: two rows of three events."""
+    sizes = {"batch": 2}
+    out = {}
+    for name, (dtype, shape) in encoding.inputs().items():
+        out[name] = np.zeros([sizes.get(size, 3) if isinstance(size, str) else size for size in shape], dtype)
+        if name.endswith("__length"):
+            out[name][:] = [3, 1]
+    return out
+
+
+# ---- golden answers
+
+
+def golden(model: SequenceModel, data: TrainingSet) -> dict[str, Any]:
+    """Synthetic features, as a server would read them, and eager torch's answers to each row alone."""
+    rows = golden_rows(data)
+    served = ServedModel(model, list(data.encoding.inputs())).eval()
+    cases = []
+    for row in rows:
+        features = {view: {name: [value] for name, value in found.items()} for view, found in row["features"].items()}
+        request = {name: [value] for name, value in row["request"].items()}
+        inputs = data.encoding.encode_lists(features, request, np.array([row["t"]], np.int64))
+        with torch.no_grad():
+            scores = served(*(torch.from_numpy(array) for array in inputs.values()))[0]
+        answer: dict[str, Any] = {"score": float(scores)} if scores.ndim == 0 else _best(scores, data.items)
+        cases.append({**row, "answer": answer})
+    return {"tolerance": TOLERANCE, "cases": cases}
+
+
+def _best(scores: torch.Tensor, items: pa.Table | None) -> dict[str, Any]:
+    assert items is not None  # noqa: S101 - next-item sets have items
+    value, place = scores.topk(min(10, len(scores)))
+    names = items["item_id"].to_pylist()
+    return {"items": [names[one] for one in place.tolist()], "scores": [float(one) for one in value.tolist()]}

@@ -1,0 +1,229 @@
+"""The model, top to bottom: event embedding, sequence encoder, the request's own features, head.
+
+One forward serves training and serving. Training shares a window between many queries (a query reads the state at its
+position); serving pads each query to itself and reads its last position. Causal encoders make the two the same.
+
+Shape suffixes: B windows, L positions, C id columns, F number columns, D width, Q queries, V request values,
+P pieces, I items.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F  # noqa: N812 - torch's own idiom
+
+from clicktrail.encoding import FIRST, UNKNOWN, Encoding
+from training.config import RunConfig
+from training.encoders import build_encoder
+
+NEXT_ITEM, BINARY = "next_item", "binary"
+ITEM = "item_id"
+_STD = 0.05
+
+
+def table(size: int, width: int) -> nn.Embedding:
+    """An embedding whose rows for padding and for unknown values are zero: what is not known says nothing."""
+    embedding = nn.Embedding(size, width, padding_idx=0)
+    with torch.no_grad():
+        embedding.weight.normal_(std=_STD)
+        embedding.weight[: UNKNOWN + 1] = 0
+    return embedding
+
+
+class EventEmbedding(nn.Module):
+    """ids_BLC, numbers_BLF -> x_BLD: one table an id column, a linear map of the numbers, their sum normalised."""
+
+    def __init__(self, sizes: list[int], numbers: int, width: int, dropout: float) -> None:
+        """`sizes`: codes of each id column."""
+        super().__init__()
+        self.tables = nn.ModuleList(table(size, width) for size in sizes)
+        self.numbers = nn.Linear(numbers, width)
+        self.norm = nn.LayerNorm(width)
+        self.dropout = dropout
+
+    def forward(self, ids_BLC: torch.Tensor, numbers_BLF: torch.Tensor) -> torch.Tensor:
+        """Embed events."""
+        x_BLD = self.numbers(numbers_BLF)
+        for column, embedding in enumerate(self.tables):
+            x_BLD = x_BLD + embedding(ids_BLC[..., column])
+        return F.dropout(self.norm(x_BLD), self.dropout, self.training)
+
+
+class RequestEmbedding(nn.Module):
+    """Request ids and values -> r_QD, and the values in pieces.
+
+    A value becomes `PIECES` numbers, each rising from 0 to 1 between two quantiles of the training range
+    (Gorishniy et al. 2022): a linear layer on them can bend at any quantile, which trees do for free.
+    """
+
+    edges_VP: torch.Tensor
+
+    def __init__(self, encoding: Encoding, width: int) -> None:
+        """Sizes and quantiles come with the encoding."""
+        super().__init__()
+        self.register_buffer("edges_VP", torch.from_numpy(encoding.value_edges))
+        self.tables = nn.ModuleList(table(size, width) for size in encoding.request_id_sizes)
+        self.values = nn.Linear(self.pieces, width)
+        self.norm = nn.LayerNorm(width)
+
+    @property
+    def pieces(self) -> int:
+        """Numbers that describe the values of a request: pieces, the value itself, null flags."""
+        count, edges = self.edges_VP.shape
+        return count * (edges - 1) + 2 * count
+
+    def forward(self, ids_QC: torch.Tensor, numbers_QV: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Give r_QD and the pieces."""
+        count = self.edges_VP.shape[0]
+        value_QV1 = numbers_QV[:, :count, None]
+        low, high = self.edges_VP[:, :-1], self.edges_VP[:, 1:]
+        rise_QVP = ((value_QV1 - low) / (high - low).clamp(min=1e-4)).clamp(0, 1)
+        known_QV1 = 1 - numbers_QV[:, count:, None]
+        pieces = torch.cat([(rise_QVP * known_QV1).flatten(1), numbers_QV], 1)
+        r_QD = self.values(pieces)
+        for column, embedding in enumerate(self.tables):
+            r_QD = r_QD + embedding(ids_QC[:, column])
+        return self.norm(r_QD), pieces
+
+
+class ItemScores(nn.Module):
+    """Scores of items, tied to the embedding that reads them, plus what category and price say, plus popularity."""
+
+    facts_I: torch.Tensor
+
+    def __init__(self, items: int, facts: np.ndarray, sizes: list[int], width: int) -> None:
+        """`facts`: int64 [I, columns], encoded category, price bucket, ... of each item; `sizes`: their codes."""
+        super().__init__()
+        self.register_buffer("facts_I", torch.from_numpy(facts))
+        self.tables = nn.ModuleList(table(size, width) for size in sizes)
+        self.bias = nn.Parameter(torch.zeros(items))
+
+    def vectors(self, item_table: nn.Embedding) -> torch.Tensor:
+        """e_ID: the vector of each item."""
+        e_ID = item_table.weight[FIRST:]
+        for column, embedding in enumerate(self.tables):
+            e_ID = e_ID + embedding(self.facts_I[:, column])
+        return e_ID
+
+
+class SequenceModel(nn.Module):
+    """Encoding -> scores. Binary heads give logits [Q]; the next-item head gives a query vector for `item_vectors`."""
+
+    def __init__(
+        self, config: RunConfig, encoding: Encoding, head: str, *, facts: np.ndarray | None = None, prior: float = 0.0
+    ) -> None:
+        """Build it for an encoding.
+
+        Args:
+            config: widths, encoder.
+            encoding: fixes the sizes of all tables.
+            head: `next_item` or `binary`.
+            facts: next item only: int64 [I, 2], encoded category and price bucket by item.
+            prior: binary only: log odds of the label, where the bias starts.
+        """
+        super().__init__()
+        self.head, self.spec = head, encoding.spec
+        width, dropout = config.encoder.width, config.encoder.dropout
+        views = [one.view for one in encoding.spec.sequences]
+        self.events = nn.ModuleDict(
+            {
+                one.view: EventEmbedding(encoding.id_sizes(one.view), len(one.number_columns), width, dropout)
+                for one in encoding.spec.sequences
+            }
+        )
+        self.encoders = nn.ModuleDict({view: build_encoder(config.encoder) for view in views})
+        self.empty = nn.ParameterDict({view: nn.Parameter(torch.zeros(width)) for view in views})
+        self.request = RequestEmbedding(encoding, width)
+        joined = width * (len(views) + 1)
+        hidden = config.head_width
+        self.join = nn.Sequential(nn.Linear(joined, hidden), nn.GELU(), nn.Dropout(config.head_dropout))
+        if head == NEXT_ITEM:
+            assert facts is not None  # noqa: S101 - the training set of a next-item task carries them
+            self.items = ItemScores(len(facts), facts, [int(size) for size in facts.max(0) + 1], width)
+            self.out = nn.Linear(hidden, width)
+        else:
+            self.out = nn.Linear(hidden, 1)
+            self.wide = nn.Linear(self.request.pieces, 1)
+            nn.init.zeros_(self.wide.weight)
+            with torch.no_grad():
+                self.wide.bias.fill_(prior)
+                self.out.weight.mul_(0.1)
+
+    def compile_encoders(self) -> None:
+        """Compile the encoders, where nearly all the work is; lengths and batch sizes stay free, weights keep names."""
+        for encoder in self.encoders.values():
+            encoder.compile(dynamic=True)
+
+    def states(self, view: str, ids_BLC: torch.Tensor, numbers_BLF: torch.Tensor) -> torch.Tensor:
+        """h_BLD of a sequence view."""
+        return self.encoders[view](self.events[view](ids_BLC, numbers_BLF))
+
+    def query(
+        self, h_QD: Mapping[str, torch.Tensor], request_ids: torch.Tensor, request_numbers: torch.Tensor
+    ) -> torch.Tensor:
+        """Head without items: logits [Q], or the query vector q_QD of the next-item head."""
+        r_QD, pieces = self.request(request_ids, request_numbers)
+        joined = torch.cat([*(h_QD[one.view] for one in self.spec.sequences), r_QD], 1)
+        out = self.out(self.join(joined))
+        if self.head == NEXT_ITEM:
+            return out + h_QD[self._item_view]
+        return (out + self.wide(pieces)).squeeze(1)
+
+    def forward(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """Queries of a batch (see training/batches.py): logits [Q], or q_QD for `item_vectors`."""
+        h_QD = {}
+        for one in self.spec.sequences:
+            h_BLD = self.states(one.view, batch[f"{one.view}__ids"], batch[f"{one.view}__numbers"])
+            position_Q = batch[f"{one.view}__position"]
+            read_QD = h_BLD[batch["window"], position_Q.clamp(min=0)]
+            h_QD[one.view] = torch.where(position_Q[:, None] < 0, self.empty[one.view].to(read_QD.dtype), read_QD)
+        return self.query(h_QD, batch["request_ids"], batch["request_numbers"])
+
+    def item_vectors(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """e_ID and bias_I: logits of a query vector are q_QD @ e_ID.T + bias_I."""
+        return self.items.vectors(self.item_table), self.items.bias
+
+    @property
+    def item_table(self) -> nn.Embedding:
+        """The item embedding of the sequence that has items."""
+        view = self._item_view
+        column = next(one for one in self.spec.sequences if one.view == view).id_columns.index(ITEM)
+        found = self.events[view].tables[column]
+        assert isinstance(found, nn.Embedding)  # noqa: S101 - EventEmbedding builds nothing else
+        return found
+
+    @property
+    def _item_view(self) -> str:
+        return next(one.view for one in self.spec.sequences if ITEM in one.id_columns)
+
+
+class ServedModel(nn.Module):
+    """What is exported: arrays in the order of `Encoding.inputs()` -> scores.
+
+    Binary: probability float32 [B]. Next item: logits float32 [B, I], by the order of items.parquet.
+    """
+
+    def __init__(self, model: SequenceModel, names: list[str]) -> None:
+        """`names`: the input names, in order."""
+        super().__init__()
+        self.model, self.names = model, names
+
+    def forward(self, *arrays: torch.Tensor) -> torch.Tensor:
+        """Score padded rows."""
+        given = dict(zip(self.names, arrays, strict=True))
+        h_BD = {}
+        for one in self.model.spec.sequences:
+            h_BLD = self.model.states(one.view, given[f"{one.view}__ids"], given[f"{one.view}__numbers"])
+            length_B = given[f"{one.view}__length"]
+            last_B11 = (length_B - 1).clamp(min=0)[:, None, None].expand(-1, 1, h_BLD.shape[2])
+            read_BD = h_BLD.gather(1, last_B11)[:, 0]
+            h_BD[one.view] = torch.where(length_B[:, None] == 0, self.model.empty[one.view], read_BD)
+        out = self.model.query(h_BD, given["request_ids"], given["request_numbers"])
+        if self.model.head == NEXT_ITEM:
+            e_ID, bias_I = self.model.item_vectors()
+            return out @ e_ID.T + bias_I
+        return torch.sigmoid(out)

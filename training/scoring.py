@@ -1,0 +1,65 @@
+"""Scores of examples: the model's answer to each as serving would give it, in batches of little padding."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from training.batches import batches, own_windows
+from training.model import NEXT_ITEM, SequenceModel
+from training.training_set import TrainingSet
+
+TOP = 20
+_ROWS = 1_024
+
+
+def tensors(batch: dict[str, np.ndarray], device: torch.device | str = "cpu") -> dict[str, torch.Tensor]:
+    """A batch as tensors on a device."""
+    return {name: torch.from_numpy(np.ascontiguousarray(array)).to(device) for name, array in batch.items()}
+
+
+def rank_of(score_QI: torch.Tensor, target_Q: torch.Tensor) -> torch.Tensor:
+    """1-based rank of each query's target, ties against it; one past the last where the target is -1. int64 [Q]."""
+    own_Q1 = score_QI.gather(1, target_Q.clamp(min=0)[:, None])
+    rank_Q = (score_QI >= own_Q1).sum(1)
+    return torch.where(target_Q < 0, score_QI.shape[1] + 1, rank_Q)
+
+
+@torch.no_grad()
+def predict(
+    model: SequenceModel, data: TrainingSet, examples: np.ndarray, *, tokens: int = 32_768
+) -> dict[str, np.ndarray]:
+    """The model's answers, rows as in `examples`.
+
+    Returns:
+        Binary: `score` float64 [n], probabilities. Next item: `rank` int64 [n], `ranked` int64 [n, 20] output positions.
+    """
+    training, device = model.training, next(model.parameters()).device
+    model.eval()
+    parts: list[tuple[np.ndarray, ...]] = []
+    plan = own_windows(data, examples)
+    vectors = model.item_vectors() if model.head == NEXT_ITEM else None
+    for batch in batches(data, plan, tokens=tokens, rows=_ROWS, rng=None):
+        given = tensors(batch, device)
+        out = model(given)
+        if vectors is None:
+            parts.append((batch["example"], torch.sigmoid(out.double()).cpu().numpy()))
+            continue
+        score_QI = (out @ vectors[0].T + vectors[1]).float()
+        best = score_QI.topk(min(TOP, score_QI.shape[1]), 1).indices
+        parts.append((batch["example"], rank_of(score_QI, given["target"]).cpu().numpy(), best.cpu().numpy()))
+    model.train(training)
+    example = np.concatenate([part[0] for part in parts])
+    place = np.argsort(example, kind="stable")[np.argsort(np.argsort(examples, kind="stable"), kind="stable")]
+    names = ("score",) if vectors is None else ("rank", "ranked")
+    return {name: np.concatenate([part[1 + at] for part in parts])[place] for at, name in enumerate(names)}
+
+
+def metric_of(model: SequenceModel, data: TrainingSet, examples: np.ndarray, metric: str) -> float:
+    """The primary metric of the model on these examples."""
+    from training.evaluation import binary_metrics, ranking_metrics
+
+    found = predict(model, data, examples)
+    if model.head == NEXT_ITEM:
+        return ranking_metrics(found["rank"])[metric]
+    return binary_metrics(data.target[examples], found["score"], 0.5)[metric]
