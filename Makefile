@@ -54,6 +54,7 @@ $(STAMP):
 
 .PHONY: setup lock
 setup: $(STAMP) ## .venv with the locked dependencies
+	@:
 
 # what a CUDA build of torch brings along is its own: no lock can hold it for every machine
 UNLOCKED := torch triton cuda-bindings cuda-pathfinder cuda-toolkit $(addprefix nvidia-,cublas cuda-cupti cuda-nvrtc \
@@ -89,7 +90,7 @@ features: setup ## register the feature repo (feast apply)
 materialize: setup ## bring the online state up to the event log (feast materialize-incremental)
 	@$(FEAST) materialize-incremental "$$(date -u +%Y-%m-%dT%H:%M:%S)"
 
-evaluate: setup ## evaluate the newest run again and render its report
+evaluate: setup ## render the newest runs' reports again, from their predictions
 	@for task in $(TASKS); do python -m training.report $(CLICKTRAIL_HOME)/runs/$$task/latest; done
 
 bundle: setup ## build and verify the Bento of the newest run of each task

@@ -24,6 +24,7 @@ from clicktrail.data_source import declaration_of
 from clicktrail.declarations import Declaration
 from clicktrail.event_log import EventLog
 from clicktrail.online_state import OnlineReader, OnlineState
+from clicktrail.publish import failpoint
 
 
 class EventLogOnlineStoreConfig(SqliteOnlineStoreConfig):
@@ -104,6 +105,7 @@ class EventLogOnlineStore(SqliteOnlineStore):
             ValueError: a view's declaration differs from the one that its state follows.
         """
         state = OnlineState(config.online_store.path)
+        failpoint("registry.before_state")
         for view in tables_to_keep:
             declaration = declaration_of(view)
             if declaration is not None:
