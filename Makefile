@@ -32,8 +32,9 @@ SOURCE   := $(if $(EVENTS),$(EVENTS),$(DEMO)/raw)
 TASKS    := $(if $(TASK),$(TASK),recommendation retention fraud)
 TRUTH    := $(if $(EVENTS),,--truth $(DEMO)/truth)
 FEAST    := feast -c feature_repo -f $(CLICKTRAIL_HOME)/shops/$(SHOP)/feature_store.yaml
-# a target done before is done again only when the locks change: the stamp carries their digest
-STAMP    := .venv/.installed-$(shell cat requirements.lock requirements-uv.lock pyproject.toml | cksum | tr ' ' -)
+TORCH    := $(shell grep -o 'torch==[0-9.]*' pyproject.toml | head -1)
+# set-up is done again only when the locks change: the stamp carries their digest
+STAMP    := .venv/.installed-$(shell (cat requirements.lock requirements-uv.lock; echo $(TORCH)) | cksum | tr ' ' -)
 
 .PHONY: help
 help: ## this list
@@ -48,7 +49,7 @@ $(STAMP):
 	.venv/bin/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements-uv.lock
 	.venv/bin/uv pip install -q --python .venv/bin/python --require-hashes --no-deps -r requirements.lock
 	@# torch is pinned by version, its build (CPU, CUDA) is the machine's: pip finds it where the machine says
-	.venv/bin/python -m pip install -q --disable-pip-version-check $$(grep -o 'torch==[0-9.]*' pyproject.toml | head -1)
+	.venv/bin/python -m pip install -q --disable-pip-version-check $(TORCH)
 	.venv/bin/uv pip install -q --python .venv/bin/python --no-deps --no-build-isolation -e .
 	@rm -f .venv/.installed-* && touch $@
 
