@@ -26,3 +26,15 @@ def time_cases() -> Path:
     if not path.is_file():
         pytest.skip("no worked time cases here; the random worlds of tests/worlds.py stand for them")
     return path
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Hand xdist's groups on: xdist 3.8 writes them into `_nodeid`, which pytest 9.2 no longer reads.
+
+    Without this, tests of one `xdist_group` are spread over the workers, and each worker sets up their fixtures again.
+    """
+    for item in items:
+        named = getattr(item, "_nodeid", "")
+        if "@" in named and "@" not in item.nodeid:
+            item._id = type(item._id).parse(named)  # noqa: SLF001 - there is no other way in
