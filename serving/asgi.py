@@ -19,6 +19,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from serving.manifest import RefusedError
 from serving.openapi import openapi
 from serving.schema import ENDPOINTS, MAX_BODY_BYTES, InvalidRequestError, parse
 
@@ -53,7 +54,7 @@ class Door:
         except InvalidRequestError as error:
             problems = [problem.__dict__ for problem in error.problems]
             return _error(400, str(error), problems=problems)
-        except sqlite3.Error:
+        except (sqlite3.Error, OSError, RefusedError):
             logger.exception("the online state cannot be read")
             return _error(503, "the online state cannot be read now; see the service's log")
         except Exception:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import fcntl
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -27,6 +28,7 @@ from typing import Any
 import yaml
 
 from clicktrail import settings as settings_module
+from clicktrail.clock import read_time
 from clicktrail.publish import publish_bytes, publish_folder, sweep
 from clicktrail.settings import Settings
 from serving import manifest as manifests
@@ -72,8 +74,9 @@ def build(config: BuildConfig) -> Built:
     """Build, verify and publish the bundle of a run.
 
     Raises:
-        ValueError: the run has no export, or the bundle does not pass its own checks.
+        ValueError: the run has no export, the clock is none, or the bundle does not pass its own checks.
     """
+    read_time(config.clock, 0)
     export = config.run / "export"
     if not (export / "interface.json").is_file():
         message = f"{export} holds no export: train first (make train TASK={config.task}), or name a run with --run"
@@ -129,8 +132,8 @@ def _complete(config: BuildConfig, bento: Path) -> dict[str, Any]:
         "task": config.task,
         "feature_service": interface["feature_service"],
         "fingerprints": {one["name"]: one["fingerprint"] for one in interface["declarations"]},
-        "run": {"id": config.run.name, "revision": metrics.get("revision") or _revision(), **_origin(metrics)},
-        "metrics": {key: metrics.get(key) for key in ("primary_metric", "model", "baselines", "oracle")},
+        "run": _plain({"id": config.run.name, "revision": metrics.get("revision") or _revision(), **_origin(metrics)}),
+        "metrics": _plain({key: metrics.get(key) for key in ("primary_metric", "model", "baselines", "oracle")}),
         "defaults": {"shop": config.shop, "clock": config.clock},
         "files": {name: listing[name] for name in inner},
     }
@@ -211,6 +214,15 @@ def _origin(metrics: dict[str, Any]) -> dict[str, Any]:
     return {
         f"log_{key}" if key in ("offset", "digest") else key: value for key, value in metrics.get("data", {}).items()
     }
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401 - JSON data
+    """JSON data in which a number that is none (the oracle of real data, say) is null."""
+    if isinstance(value, dict):
+        return {name: _plain(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_plain(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _finished(run: Path) -> datetime:

@@ -7,6 +7,7 @@ the entity that its key names: a view of `card_id` for the request's `card_id`.
 from __future__ import annotations
 
 import logging
+import sqlite3
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -59,6 +60,7 @@ class LiveState:
         self._settings = settings
         self._declarations = list(declarations)
         self._open()
+        self.moment()  # a clock that cannot be read is found now, not at the first request
 
     def moment(self, at: int | None = None) -> Moment:
         """Now, by the clock of the settings, or at a request's own time (microseconds UTC)."""
@@ -114,7 +116,7 @@ class LiveState:
             raise RefusedError(message)
         try:
             self._reader = OnlineReader(path, self._declarations)
-        except ValueError as error:
+        except (ValueError, sqlite3.Error) as error:
             message = f"the online state at {path} does not fit this bundle: {error}"
             raise RefusedError(message) from error
         self._identity = self._file()

@@ -15,7 +15,6 @@ from bentoml.exceptions import BentoMLException
 
 from serving.asgi import Door
 from serving.checks import opened
-from serving.manifest import RefusedError
 from serving.predictor import Predictor
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -31,7 +30,7 @@ _TRAFFIC = {"timeout": 10, "max_concurrency": 256}
 def _verified(task: str) -> Predictor:
     try:
         return opened(ROOT, task=task)
-    except RefusedError as error:
+    except ValueError as error:  # RefusedError, or a setting of the environment that cannot be read
         # what `bentoml serve` shows as one line instead of a traceback
         raise BentoMLException(str(error)) from error
 

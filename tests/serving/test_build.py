@@ -131,6 +131,27 @@ def test_state_of_other_declarations_is_refused(bundles: Bundles, tmp_path: Path
         LiveState(elsewhere, model.declarations)
 
 
+def test_notices_when_the_state_is_replaced(tmp_path: Path) -> None:
+    """State that was built anew is read at once; state of other declarations in its place makes it unready."""
+    settings = Settings(home=tmp_path / "home", clock="log")
+    shop.open_shop(settings)
+    live = LiveState(settings, [shop.USER_RECENT, shop.USER_ACTIVITY])
+    assert live.ready()
+    assert live.read({"user_id": "ann"}, live.moment().t).known == {"user_recent_v1": True, "user_activity_v1": True}
+    other = Settings(home=tmp_path / "other")
+    shop.open_shop(other, shop.events().slice(3, 1))  # bob alone
+    settings.online.unlink()
+    shutil.copyfile(other.online, settings.online)
+    assert live.ready()
+    assert live.read({"user_id": "ann"}, live.moment().t).known == {"user_recent_v1": False, "user_activity_v1": False}
+    assert live.moment().offset == 1
+    settings.online.unlink()
+    assert not live.ready()
+    _open_other_shop(Settings(home=tmp_path / "changed"))
+    shutil.copyfile(Settings(home=tmp_path / "changed").online, settings.online)
+    assert not live.ready()
+
+
 def _open_other_shop(settings: Settings) -> None:
     log = EventLog(settings.log)
     log.append(shop.events())
