@@ -14,7 +14,7 @@ SIZE     ?= 1000000
 DAYS     ?= 90
 SEED     ?= 0
 PORT     ?= 3000
-PYTHON   ?= $(firstword $(foreach v,python3 python3.13 python3.12 python3.11,$(if $(shell command -v $(v) && $(v) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' && echo ok),$(v))))
+PYTHON   ?= $(firstword $(foreach v,python3 python3.13 python3.12 python3.11,$(if $(shell command -v $(v) && $(v) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2> /dev/null && echo ok),$(v))))
 
 # every shop has its own log, registry and online state under CLICKTRAIL_HOME
 SHOP     ?= $(if $(EVENTS),$(basename $(notdir $(READER))),demo)
