@@ -33,7 +33,7 @@ NEW_DAYS = 10
 """An item counts as new for so many days."""
 
 RESELLABLE_SHARE = 0.2
-"""Share of the categories (the dearest) whose goods a thief can sell on."""
+"""Share of the categories whose goods a thief can sell on."""
 
 DEAR_SHARE = 0.35
 """A thief takes one of this share of the dearest of a category."""
@@ -74,7 +74,7 @@ def make_catalogue(parameters: ShopParameters) -> Catalogue:
     launch_cj = np.where(
         late_cj, rng.integers(1, days, (categories, slots)), -rng.integers(30, 700, (categories, slots))
     )
-    resellable = np.sort(np.argsort(-base_c)[: max(1, round(RESELLABLE_SHARE * categories))])
+    resellable = np.sort(rng.choice(categories, max(1, round(RESELLABLE_SHARE * categories)), replace=False))
 
     day = np.arange(days)[:, None, None]
     launched_dcj = (launch_cj[None] <= day).astype(np.float64)

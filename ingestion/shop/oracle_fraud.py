@@ -110,8 +110,9 @@ def _observe(events: Events, visits: SeenVisits, evidence: Evidence) -> Payments
 
 def _out_of_rhythm(parameters: ShopParameters, visits: SeenVisits) -> np.ndarray:
     """Rate of a thief's visit on this day for every honest visit's rate of 1, as a factor on the rates, [visits]."""
-    thief = (visits.gap >= 1) & (visits.gap <= THIEF_DAYS) & (visits.number > 1)
-    return np.where(thief, 1.0 / THIEF_DAYS / np.maximum(visit_hazard(parameters, visits), 1e-6), 0.0)
+    soon = (visits.gap >= 1) & (visits.gap <= THIEF_DAYS) & (visits.number > 1)
+    chance = np.where(soon, 1.0, parameters.late_visits)  # the honest visit before may have arrived late
+    return chance / THIEF_DAYS / np.maximum(visit_hazard(parameters, visits), 1e-6)
 
 
 def _calm(parameters: ShopParameters) -> float:

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 
 import numpy as np
 
-GENERATOR_VERSION = 1
+GENERATOR_VERSION = 2
 """Raised whenever the same parameters would give other events: a finished folder of an older version is not reused."""
 
 DAY = 86_400
@@ -82,23 +82,23 @@ class ShopParameters:
     stray_cart: float = 0.04
     favourite: float = 0.03
     returns: float = 0.05
-    topup: float = 0.06
+    topup: float = 0.08
     """A visit ends in a burst of small payments for digital goods."""
     topup_big: float = 0.25
     """Such a burst ends in a big payment."""
 
     # fraud, per visit of the honest
-    takeover: float = 0.0055
-    card_testing: float = 0.0013
-    fake_rings: float = 0.0004
+    takeover: float = 0.006
+    card_testing: float = 0.0016
+    fake_rings: float = 0.0002
     testing_big: float = 0.65
     ladder_step: float = 0.45
     """Mean step of the logarithm of the amount from one test to the next."""
     ladder_hurry: float = 0.3
     """Mean step down of the logarithm of the gap between tests."""
-    ladder_noise: float = 0.25
-    new_device: float = 0.85
-    traveller: float = 0.05
+    ladder_noise: float = 0.2
+    new_device: float = 0.6
+    traveller: float = 0.1
     """Share of honest visits from a device that is not the user's own."""
 
     # what the collector leaves
@@ -119,7 +119,7 @@ class ShopParameters:
         Raises:
             ValueError: names the parameter and what it may be.
         """
-        for name, least in {"events": 1_000, "days": 21, "items": 40, "categories": 4, "tastes": 1}.items():
+        for name, least in {"events": 1_000, "days": 28, "items": 40, "categories": 4, "tastes": 1}.items():
             if getattr(self, name) < least:
                 message = f"{name} = {getattr(self, name)}: at least {least}"
                 raise ValueError(message)
