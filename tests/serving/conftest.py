@@ -17,7 +17,7 @@ import httpx
 import pytest
 
 from clicktrail.settings import Settings
-from serving.build import BuildConfig, Built, build
+from serving.build import CHECKOUT, BuildConfig, Built, build
 from serving.manifest import TASKS
 from tests.serving import shop
 
@@ -81,12 +81,11 @@ class Server:
     log: Path
 
 
-def start(bundle: str, folder: Path, environ: dict[str, str]) -> Server:
-    """Start `bentoml serve` on a free port, from a folder outside the checkout."""
+def start(bundle: str, folder: Path, log: Path, environ: dict[str, str]) -> Server:
+    """Start `bentoml serve` on a free port, from a folder."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    log = folder / "log"
     with log.open("w") as stream:
         process = subprocess.Popen(
             [BENTOML, "serve", bundle],
@@ -124,16 +123,23 @@ def stop(server: Server) -> None:
 
 @pytest.fixture(scope="session")
 def servers(bundles: Bundles, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Server]]:
-    """Recommendation and fraud as their builder serves them; retention exported, imported and served elsewhere."""
+    """Recommendation and fraud as their builder serves them; retention exported, imported and served elsewhere.
+
+    Fraud is served from the checkout, where other modules of the same names lie in the way.
+    """
     abroad = tmp_path_factory.mktemp("abroad")
     carry_abroad(bundles, "retention", abroad)
     (abroad / "sitecustomize.py").write_text(NO_CHECKOUT)
     elsewhere = bundles.environ(
         BENTOML_HOME=str(abroad / "store"), CLICKTRAIL_HOME=str(bundles.settings.home), PYTHONPATH=str(abroad)
     )
-    folders = {task: tmp_path_factory.mktemp(task) for task in TASKS}
     running = {
-        task: start(f"clicktrail-{task}:latest", folders[task], elsewhere if task == "retention" else bundles.environ())
+        task: start(
+            f"clicktrail-{task}:latest",
+            CHECKOUT if task == "fraud" else abroad,
+            abroad / f"{task}.log",
+            elsewhere if task == "retention" else bundles.environ(),
+        )
         for task in TASKS
     }
     try:
