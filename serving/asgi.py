@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
@@ -44,23 +44,28 @@ class Door:
         )
 
     async def _endpoint(self, request: Request) -> Response:
-        if self.answer is None:
-            return _error(503, "the service has not verified itself yet; try again")
-        body = await _body(request)
+        try:
+            body = await _body(request)
+        except ClientDisconnect:
+            return _error(400, "the client went away before its request was whole")  # nobody reads it: no traceback
         if body is None:
             return _error(413, f"the body has more than {MAX_BODY_BYTES} bytes; a request needs a few hundred")
+        return self._answer(body)
+
+    def _answer(self, body: bytes) -> Response:
+        if self.answer is None:
+            return _error(503, "the service has not verified itself yet; try again")
         try:
             answer = self.answer(parse(body, self._fields))
+            return Response(json.dumps(answer, ensure_ascii=False, allow_nan=False), media_type="application/json")
         except InvalidRequestError as error:
-            problems = [problem.__dict__ for problem in error.problems]
-            return _error(400, str(error), problems=problems)
+            return _error(400, str(error), problems=[problem.__dict__ for problem in error.problems])
         except (sqlite3.Error, OSError, RefusedError):
             logger.exception("the online state cannot be read")
             return _error(503, "the online state cannot be read now; see the service's log")
         except Exception:
             logger.exception("a request could not be answered")
             return _error(500, "this is our fault; see the service's log")
-        return Response(json.dumps(answer, ensure_ascii=False, allow_nan=False), media_type="application/json")
 
 
 async def _body(request: Request) -> bytes | None:

@@ -82,7 +82,14 @@ def check_goldens(model: Model) -> int:
     tolerance = model.golden_tolerance
     count = 0
     for count, golden in enumerate(model.goldens(), 1):
-        scores = model.run(golden.features, golden.request, golden.t).reshape(-1).astype(np.float64)
+        try:
+            scores = model.run(golden.features, golden.request, golden.t).reshape(-1).astype(np.float64)
+        except Exception as error:
+            message = (
+                f"{model.manifest.tag} cannot answer golden request {count} ({type(error).__name__}: {error}): the run "
+                "was exported by other code than this; train again, or build with the code of the run"
+            )
+            raise RefusedError(message) from error
         answer = scores[golden.places]
         # a score that is now larger than the best ones must be found too, and NaN is never within the tolerance
         ahead = float(np.sort(scores)[-len(answer)] - golden.expected.min())

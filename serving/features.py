@@ -117,7 +117,10 @@ class LiveState:
         try:
             self._reader = OnlineReader(path, self._declarations)
         except (ValueError, sqlite3.Error) as error:
-            message = f"the online state at {path} does not fit this bundle: {error}"
+            message = (
+                f"the online state at {path} does not fit this bundle: {error}. If it is another shop's state, set "
+                "CLICKTRAIL_HOME and CLICKTRAIL_SHOP; if the features moved on, train and build anew"
+            )
             raise RefusedError(message) from error
         self._identity = self._file()
         meta: dict[str, Any] = self._reader.meta()
