@@ -269,5 +269,6 @@ def test_says_what_is_missing(
 ) -> None:
     """Without a run the command ends with 1 and names the command to run first."""
     monkeypatch.setenv("CLICKTRAIL_HOME", str(tmp_path))
+    monkeypatch.setenv("BENTOML_HOME", str(tmp_path))
     assert main(["--task", "fraud"]) == 1
     assert "make train TASK=fraud" in capsys.readouterr().err
