@@ -17,7 +17,7 @@ import re
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -52,7 +52,6 @@ class Checkout:
     root: Path
     home: Path
     output: str = ""
-    times: list[tuple[int, float]] = field(default_factory=list)
 
     def environ(self) -> dict[str, str]:
         """What the blocks find in their environment."""

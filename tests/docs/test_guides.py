@@ -22,7 +22,6 @@ GUIDES = ROOT / "docs" / "guides"
 EXECUTED = ("bring-your-data.md", "register-a-feature.md")
 
 slow = pytest.mark.slow
-group = pytest.mark.xdist_group("feast")
 
 
 @pytest.fixture
@@ -59,7 +58,6 @@ def event(user: str, type_: str, day: int, hour: int) -> dict[str, Any]:
 
 
 @slow
-@group
 def test_the_copy_is_what_runs(copy: Checkout) -> None:
     """What a guide changes is changed in a copy: its modules come before those of the editable install."""
     copy.carry_out(
@@ -72,7 +70,6 @@ def test_the_copy_is_what_runs(copy: Checkout) -> None:
 
 
 @slow
-@group
 def test_register_a_feature(copy: Checkout) -> None:
     """Every block of the guide does what the guide says: declare, test, apply, preview, read, serve, refuse."""
     small_shop(copy.home)
