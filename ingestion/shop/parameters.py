@@ -88,15 +88,15 @@ class ShopParameters:
     """Such a burst ends in a big payment."""
 
     # fraud, per visit of the honest
-    takeover: float = 0.006
-    card_testing: float = 0.0016
+    takeover: float = 0.0075
+    card_testing: float = 0.0019
     fake_rings: float = 0.0002
     testing_big: float = 0.65
     ladder_step: float = 0.45
     """Mean step of the logarithm of the amount from one test to the next."""
     ladder_hurry: float = 0.3
     """Mean step down of the logarithm of the gap between tests."""
-    ladder_noise: float = 0.2
+    ladder_noise: float = 0.15
     new_device: float = 0.6
     traveller: float = 0.1
     """Share of honest visits from a device that is not the user's own."""
