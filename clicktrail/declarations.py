@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from typing import Any, Literal, TypedDict, Unpack
@@ -114,10 +114,13 @@ class Declaration:
         used = self.fields or [feature.field for feature in self.aggregates if feature.field]
         return tuple(sorted(set(used) - {"event_timestamp", "event_type"}))
 
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """Names of the labels that the values depend on."""
-        return tuple(sorted({feature.label for feature in self.aggregates if feature.label}))
+    def only(self, features: Collection[str]) -> Declaration:
+        """The same view with these features alone: computing fewer gives the same values for them."""
+        return replace(
+            self,
+            fields=tuple(field for field in self.fields if field in features),
+            aggregates=tuple(one for one in self.aggregates if one.name in features),
+        )
 
     @property
     def fingerprint(self) -> str:

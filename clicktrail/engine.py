@@ -87,14 +87,15 @@ def aggregates(declaration: Declaration, history: History, entity: np.ndarray, t
 
 
 class _Part:
-    """The history of some event types, with the rows' positions in it."""
+    """The history of some event types, with the rows' positions in it; features of a view share it."""
 
     def __init__(self, history: History, entity: np.ndarray, t: np.ndarray) -> None:
         self.history = history
-        self.entity = entity
         self.t = t
         self.begin, self.limit = _bounds(history.starts, entity)
         self.end = bisect(history.known, self.begin, self.limit, t)
+        self.points = _Points(history.starts, history.known, history.event, entity, t)
+        self.entity = entity
 
     def left(self, feature: Aggregate) -> np.ndarray:
         """Left edge of the window, [rows]."""
@@ -115,17 +116,16 @@ def _sum(part: _Part, feature: Aggregate) -> pa.Array:
 def _window_sum(part: _Part, feature: Aggregate, weight: np.ndarray) -> np.ndarray:
     prefix = _prefix(weight)
     visible = prefix[part.end] - prefix[part.begin]
-    points = _Points(part.history.starts, part.history.known, part.history.event, weight)
-    return visible - points.before(part.entity, part.left(feature), part.t)
+    return visible - part.points.before(part.left(feature), weight)
 
 
 def _label_rate(part: _Part, feature: Aggregate) -> pa.Array:
-    history, left, right = part.history, part.left(feature), part.t - feature.delay_us
-    points = _Points(history.starts, history.known, history.event, np.ones(len(history.known), np.int64))
-    every = points.before(part.entity, right, part.t) - points.before(part.entity, left, part.t)
-    labels = history.labels[label_key(feature.label, feature.events)]
-    steps = _Points(labels.starts, labels.known, labels.event, labels.step)
-    ones = steps.before(part.entity, right, part.t) - steps.before(part.entity, left, part.t)
+    left, right = part.left(feature), part.t - feature.delay_us
+    one = np.ones(len(part.history.known), np.int64)
+    every = part.points.before(right, one) - part.points.before(left, one)
+    labels = part.history.labels[label_key(feature.label, feature.events)]
+    steps = _Points(labels.starts, labels.known, labels.event, part.entity, part.t)
+    ones = steps.before(right, labels.step) - steps.before(left, labels.step)
     offsets = pa.array(np.arange(0, 2 * len(every) + 1, 2, dtype=np.int32))
     return pa.ListArray.from_arrays(offsets, pa.array(np.stack([ones, every], axis=1).ravel()))
 
@@ -141,11 +141,22 @@ def _time_since(part: _Part, feature: Aggregate) -> pa.Array:
 
 
 def _distinct(part: _Part, feature: Aggregate) -> pa.Array:
-    codes, _ = _codes(part.history.column(feature.field))
+    """Count the first occurrence of each value in the window: the one before it, if any, lies left of the window."""
+    history, left = part.history, part.left(feature)
+    codes, _ = _codes(history.column(feature.field))
+    size = codes.max(initial=0) + 1
+    previous = _previous(history.starts, codes)
+    first = np.minimum(bisect(history.known, part.begin, part.limit, left), part.end)
     found = np.zeros(len(part.t), np.int64)
-    for rows, positions in _contents(part, feature):
-        pairs = _pairs(rows, codes[positions], codes)
-        found += np.bincount(np.unique(pairs) // (codes.max(initial=0) + 1), minlength=len(found))
+    for rows, positions in _chunks(first, part.end):
+        base, width = rows[0], rows[-1] - rows[0] + 1
+        inside = history.event[positions] >= left[rows]
+        count = np.bincount(rows[previous[positions] < first[rows]] - base, minlength=width)
+        # an event that became known in the window but happened before it: such rows are counted value by value
+        mixed = np.bincount(rows[~inside] - base, minlength=width) > 0
+        again = inside & mixed[rows - base] & (codes[positions] >= 0)
+        values = np.unique((rows[again] - base) * size + codes[positions[again]]) // size
+        found[base : base + width] += np.where(mixed, np.bincount(values, minlength=width), count)
     return pa.array(found)
 
 
@@ -201,46 +212,50 @@ _KINDS: dict[str, Callable[[_Part, Aggregate], pa.Array]] = {
 
 
 class _Points:
-    """Weighted points in time, for sums over what happened before x and was known before t."""
+    """Weighted points in time, for sums over what happened before x and was known before each row's t."""
 
-    def __init__(self, starts: np.ndarray, known: np.ndarray, event: np.ndarray, weight: np.ndarray) -> None:
-        entities = np.repeat(np.arange(len(starts) - 1), np.diff(starts))
-        order = _sorted_within(entities, event)
+    def __init__(
+        self, starts: np.ndarray, known: np.ndarray, event: np.ndarray, entity: np.ndarray, t: np.ndarray
+    ) -> None:
         self.starts = starts
-        self.entities = entities
-        self.known = known[order]
-        self.event = event[order]
-        self.weight = weight[order]
-        self.prefix = _prefix(self.weight)
+        self.entities = np.repeat(np.arange(len(starts) - 1), np.diff(starts))
+        self.order = _sorted_within(self.entities, event)
+        self.known = known[self.order]
+        self.event = event[self.order]
+        self.entity = entity
+        self.t = t
 
-    def before(self, entity: np.ndarray, x: np.ndarray, t: np.ndarray) -> np.ndarray:
-        """Sum of weights with event < x and known < t, for x <= t; int64 [rows]."""
-        begin, limit = _bounds(self.starts, entity)
-        total = self.prefix[bisect(self.event, begin, limit, x)] - self.prefix[begin]
-        return total - self._unknown(entity, x, t)
+    def before(self, x: np.ndarray, weight: np.ndarray) -> np.ndarray:
+        """Sum of weights with event < x and known < t, for x <= t; `weight` [points], int64 [rows] comes back."""
+        begin, limit = _bounds(self.starts, self.entity)
+        weight = weight[self.order]
+        prefix = _prefix(weight)
+        total = prefix[bisect(self.event, begin, limit, x)] - prefix[begin]
+        for rows, positions in self._unknown(x):
+            # integer weights: np.subtract.at keeps them exact where bincount would go through doubles
+            np.subtract.at(total, rows, weight[positions])
+        return total
 
-    def _unknown(self, entity: np.ndarray, x: np.ndarray, t: np.ndarray) -> np.ndarray:
-        """Sum of weights with event < x and known >= t: these took longer than t - x to become known."""
-        out = np.zeros(len(t), np.int64)
+    def _unknown(self, x: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """(row, position) of points with event < x and known >= t: these took longer than t - x to become known."""
+        t = self.t
         if not len(self.event) or not len(t):
-            return out
+            return
         delay = self.known - self.event
         late = np.flatnonzero(delay > (t - x).min())
         if not len(late):
-            return out
+            return
         starts = np.searchsorted(late, self.starts)
         longest = np.zeros(len(starts) - 1, np.int64)
         np.maximum.at(longest, self.entities[late], delay[late])
-        begin, limit = _bounds(starts, entity)
-        reach = np.where(entity >= 0, longest[np.maximum(entity, 0)], 0) if len(longest) else out
-        event, known, weight = self.event[late], self.known[late], self.weight[late]
+        begin, limit = _bounds(starts, self.entity)
+        reach = np.where(self.entity >= 0, longest[np.maximum(self.entity, 0)], 0)
+        event, known = self.event[late], self.known[late]
         low = bisect(event, begin, limit, t - reach)
         high = np.maximum(bisect(event, begin, limit, x), low)
         for rows, positions in _chunks(low, high):
             unseen = known[positions] >= t[rows]
-            # integer weights: np.add.at keeps them exact where bincount would go through doubles
-            np.add.at(out, rows[unseen], weight[positions[unseen]])
-        return out
+            yield rows[unseen], late[positions[unseen]]
 
 
 # ---- arrays
@@ -337,10 +352,18 @@ def _codes(column: pa.Array) -> tuple[np.ndarray, pa.Array]:
     return pc.fill_null(encoded.indices, -1).to_numpy(zero_copy_only=False).astype(np.int64), encoded.dictionary
 
 
-def _pairs(rows: np.ndarray, codes_here: np.ndarray, codes: np.ndarray) -> np.ndarray:
-    """One number for each (row, code); nulls are left out."""
-    kept = codes_here >= 0
-    return rows[kept] * (codes.max(initial=0) + 1) + codes_here[kept]
+def _previous(starts: np.ndarray, codes: np.ndarray) -> np.ndarray:
+    """Position of the event before with the same value of the same entity, -1 where there is none; [events].
+
+    A null is no value: its entry lies behind every position, so that it is never a first occurrence.
+    """
+    entities = np.repeat(np.arange(len(starts) - 1), np.diff(starts))
+    order = np.lexsort((codes, entities))  # stable: equals stay in their order
+    same = (codes[order[1:]] == codes[order[:-1]]) & (entities[order[1:]] == entities[order[:-1]])
+    previous = np.full(len(codes), -1, np.int64)
+    previous[order[1:][same]] = order[:-1][same]
+    previous[codes < 0] = len(codes)
+    return previous
 
 
 def _leading_before(event: np.ndarray, start: np.ndarray, end: np.ndarray, oldest: np.ndarray) -> np.ndarray:

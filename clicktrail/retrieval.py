@@ -113,7 +113,7 @@ class EventLogRetrievalJob(RetrievalJob):
         del timeout
         table = self._rows
         for wanted, slices, values in self._values():
-            columns = values if slices is None else sequence_lists(wanted.declaration, slices)
+            columns = values if slices is None else sequence_lists(wanted.declaration.only(wanted.features), slices)
             for feature in wanted.features:
                 name = f"{wanted.name}__{feature}" if self._full_feature_names else feature
                 table = table.append_column(name, _without_nulls(columns[feature]))
@@ -130,13 +130,15 @@ class EventLogRetrievalJob(RetrievalJob):
         keys = dict.fromkeys(wanted.declaration.entity_key for wanted in self._wanted)
         for key in keys:
             of_entity = [wanted for wanted in self._wanted if wanted.declaration.entity_key == key]
-            history, entities = load_history(self.log, key, [one.declaration for one in of_entity], stop=self.stop)
+            needed = {one.name: one.declaration.only(one.features) for one in of_entity}
+            history, entities = load_history(self.log, key, list(needed.values()), stop=self.stop)
             for wanted in of_entity:
+                declaration = needed[wanted.name]
                 codes = entity_codes(self._rows[wanted.entity_column], entities)
-                if wanted.declaration.is_sequence:
-                    yield wanted, sequences(wanted.declaration, history, codes, t), {}
+                if declaration.is_sequence:
+                    yield wanted, sequences(declaration, history, codes, t), {}
                 else:
-                    yield wanted, None, aggregates(wanted.declaration, history, codes, t)
+                    yield wanted, None, aggregates(declaration, history, codes, t)
 
 
 def microseconds_of(column: pa.ChunkedArray) -> np.ndarray:
