@@ -33,7 +33,18 @@ _COPIED = (
     "validation",
 )
 # the guides need the library alone: without torch Feast is imported in two thirds of the time, six times over
-_NO_TORCH = "import sys\nsys.modules['torch'] = None\n"
+_NO_TORCH = """\
+import sys
+
+
+class NoTorch:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == "torch":
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+
+sys.meta_path.insert(0, NoTorch())
+"""
 
 _FENCE = re.compile(r"^```(\w+)[ ]?(.*?)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
