@@ -70,7 +70,7 @@ lock: setup ## resolve the dependencies of pyproject.toml anew
 train: setup ## the main job: events in, three verified bundles out (EVENTS=path READER=name TASK=fraud PRESET= ARGS=)
 	@began=$$SECONDS; \
 	$(MAKE) ingest features && \
-	for task in $(TASKS); do python -m training --task $$task --preset $(PRESET) $(TRUTH) $(ARGS); done && \
+	for task in $(TASKS); do python -m training --task $$task --preset $(PRESET) $(TRUTH) $(ARGS) || exit 1; done && \
 	$(MAKE) materialize bundle summary && \
 	echo "make train took $$((SECONDS - began)) s"
 
@@ -108,7 +108,7 @@ serve: setup ## serve the newest bundle: make serve TASK=fraud PORT=3000
 
 .PHONY: preview ui gpu-check bench
 preview: setup ## a feature's values for an entity, now or at a time: VIEW=user_recent_v1 ENTITY=u000001 [AT=2026-03-01]
-	@python -m clicktrail.preview --view "$(VIEW)" --entity "$(ENTITY)" $(if $(AT),--at $(AT))
+	@python -m clicktrail.preview --view "$(VIEW)" --entity "$(ENTITY)" $(if $(AT),--at "$(AT)")
 
 ui: setup ## Feast's user interface on port 8888
 	@$(FEAST) ui
