@@ -13,6 +13,7 @@ from feast.type_map import pa_to_feast_value_type
 from feast.value_type import ValueType
 
 from clicktrail.declarations import Declaration, from_json, to_json
+from clicktrail.online_state import OnlineState
 
 
 class EventLogSource(DataSource):
@@ -70,7 +71,14 @@ class EventLogSource(DataSource):
         return proto
 
     def validate(self, config: RepoConfig) -> None:
-        """Nothing to look up: the declaration was checked when it was written, and the log may still be empty."""
+        """`feast apply` asks before it writes: a changed declaration is refused before the registry has it.
+
+        Raises:
+            ValueError: the online state follows another declaration of this view.
+        """
+        path = getattr(config.online_store, "path", None)
+        if path is not None:
+            OnlineState(path).check(self.declaration)
 
     def get_table_column_names_and_types(self, config: RepoConfig) -> Iterable[tuple[str, str]]:
         """Join key, time and features, with Arrow type names."""

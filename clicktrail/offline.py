@@ -70,7 +70,13 @@ def codes_of(column: pa.ChunkedArray) -> tuple[np.ndarray, pa.Array]:
 
 
 def entity_codes(ids: pa.Array | pa.ChunkedArray, entities: pa.Array) -> np.ndarray:
-    """Entity code of each id: -1 where it is null, len(entities) where nothing is known of it; int64 [rows]."""
+    """Entity code of each id: -1 where it is null, len(entities) where nothing is known of it; int64 [rows].
+
+    Raises:
+        ValueError: an id is a number with a fraction.
+    """
+    if pa.types.is_floating(ids.type):  # whole numbers with a null among them, as pandas has them: 7.0 means "7"
+        ids = ids.cast(pa.int64())
     found = pc.index_in(ids.cast(pa.string()), value_set=entities)
     codes = pc.if_else(pc.is_null(ids), -1, pc.fill_null(found, len(entities)))
     return codes.to_numpy(zero_copy_only=False).astype(np.int64)

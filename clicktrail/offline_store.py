@@ -250,13 +250,9 @@ def _entity_rows(entity_df: pd.DataFrame | str, log: EventLog, stop: int) -> pa.
 
 
 def _pandas_dtypes(rows: pa.Table) -> list[tuple[str, Any]]:
-    return [
-        (
-            field.name,
-            field.type.to_pandas_dtype() if not pa.types.is_timestamp(field.type) else pd.DatetimeTZDtype(tz="UTC"),
-        )
-        for field in rows.schema
-    ]
+    """All that Feast asks of them is which are times."""
+    utc = pd.DatetimeTZDtype(tz="UTC")
+    return [(field.name, utc if pa.types.is_timestamp(field.type) else np.dtype(object)) for field in rows.schema]
 
 
 def _by_view(feature_refs: list[str]) -> dict[str, list[str]]:

@@ -88,10 +88,20 @@ class OnlineState:
                     [declaration.name, declaration.fingerprint, json.dumps(to_json(declaration), sort_keys=True)],
                 )
 
+    def check(self, declaration: Declaration) -> None:
+        """Nothing happens where the view is new or unchanged.
+
+        Raises:
+            ValueError: a view of this name is there with another declaration.
+        """
+        here = self.views().get(declaration.name)
+        if here and here.fingerprint != declaration.fingerprint:
+            raise ValueError(_changed(declaration.name))
+
     def drop(self, view: str) -> None:
         """Remove a view and its states."""
         with self._writing() as con:
-            con.execute("delete from state where view like ? || '@%'", [view])
+            con.execute("delete from state where view >= ? || '@' and view < ? || 'A'", [view, view])  # '@' + 1 is 'A'
             con.execute("delete from meta where view = ?", [view])
 
     def catch_up(
@@ -109,9 +119,9 @@ class OnlineState:
         """
         self.prepare(declaration)
         stop = log.version if stop is None else stop
-        forgotten = log.forgotten_digest
         while True:
             with self._writing() as con:
+                forgotten = log.forgotten_digest  # asked each time: else two at once, an old and a new one, never agree
                 offset, epoch, before = con.execute(
                     'select "offset", epoch, forgotten from meta where view = ?', [declaration.name]
                 ).fetchone()
@@ -142,6 +152,8 @@ class OnlineState:
         if not self.path.exists():
             return {}
         with closing(self._open(read_only=True)) as con:
+            if not con.execute("select 1 from sqlite_master where name = 'meta'").fetchone():
+                return {}  # Feast keeps views of other sources in this file too, and may have made it
             rows = con.execute('select view, fingerprint, "offset", watermark, epoch from meta').fetchall()
         return {
             view: ViewMeta(fingerprint=fingerprint, offset=offset, watermark=watermark, epoch=epoch)
@@ -162,7 +174,8 @@ class OnlineState:
 
     def _open(self, *, read_only: bool) -> sqlite3.Connection:
         if read_only:
-            return sqlite3.connect(f"file:{self.path}?mode=ro", uri=True, timeout=60, check_same_thread=False)
+            uri = f"{self.path.absolute().as_uri()}?mode=ro"
+            return sqlite3.connect(uri, uri=True, timeout=60, check_same_thread=False)
         con = sqlite3.connect(self.path, timeout=60, isolation_level=None)
         con.execute("pragma journal_mode = wal")
         con.execute("pragma synchronous = normal")  # the log is the truth: what a power cut takes is applied again

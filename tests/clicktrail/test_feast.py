@@ -92,6 +92,10 @@ def test_every_row_comes_out_in_its_place(store: Any) -> None:  # noqa: ANN401
     frame = job.to_df()
     assert frame["note"].tolist() == rows["note"].tolist()
     assert frame["card_activity_v1__count_payment_1d"].isna().all()  # no card was named
+    typed = rows.astype({"user_id": "category"}).assign(event_timestamp=rows["event_timestamp"].dt.tz_localize(None))
+    again = store.get_historical_features(typed, store.get_feature_service("fraud"), full_feature_names=True).to_df()
+    same = [name for name in frame if "__" in name]
+    pd.testing.assert_frame_equal(again[same], frame[same])  # categories are ids, a time without a zone is UTC
     pd.testing.assert_frame_equal(
         frame.iloc[:50].reset_index(drop=True), frame.iloc[300:350].reset_index(drop=True), check_like=True
     )
@@ -165,6 +169,8 @@ def test_a_changed_view_is_refused_by_apply(shop: Settings, tmp_path: Path) -> N
     done = subprocess.run(command, cwd=repo, check=False, capture_output=True, text=True)
     assert done.returncode != 0
     assert "card_recent_v2" in done.stdout + done.stderr
+    published = open_store(shop).get_feature_view("card_recent_v1").batch_source.declaration
+    assert published.last == 50  # refused before the registry had it: the shop goes on with what it has
 
 
 def test_a_view_with_another_source_is_joined(store: Any, tmp_path: Path) -> None:  # noqa: ANN401
