@@ -95,7 +95,8 @@ class EventLog:
         parts = [entry for entry in manifest["segments"] if entry["start"] < stop < entry["start"] + entry["rows"]]
         for entry in parts:
             known = known_at(self.read(_TIMES, start=entry["start"], stop=stop))
-            whole.append(int(known.max()))
+            if len(known):  # else these users are all forgotten
+                whole.append(int(known.max()))
         return max(whole, default=0)
 
     def digest(self, stop: int | None = None) -> str:

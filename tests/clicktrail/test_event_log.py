@@ -127,6 +127,14 @@ def test_forgotten_users_are_seen_by_no_reader(tmp_path: Path) -> None:
     assert log.digest() != before
 
 
+def test_the_end_of_a_part_whose_users_are_forgotten(tmp_path: Path) -> None:
+    """Where nothing is left of the rows before an offset, the log ends at 0 there."""
+    log = EventLog(tmp_path)
+    log.append(rows({"user_id": "gone"}, {"user_id": "stays"}))
+    log.forget(["gone"])
+    assert (log.end_time(1), log.end_time(2)) == (0, 1_700_000_001 * SECOND)
+
+
 def test_a_foreign_schema_is_refused_with_the_way_out(tmp_path: Path) -> None:
     """A table that is no contract table names what is wrong and how to mend it."""
     with pytest.raises(ValueError, match=r"price_minor.*arrow_schema"):
