@@ -210,7 +210,11 @@ def largest(field: str, *, of: str | Sequence[str] | None = None, **options: Unp
 
 
 def top(field: str, *, k: int, of: str | Sequence[str] | None = None, **options: Unpack[Options]) -> Aggregation:
-    """The k most frequent values of a field, most frequent first; of equals, the one that became known last."""
+    """The k most frequent values of a field, most frequent first.
+
+    Of equals the one whose newest event became known last (then: happened last), then the smaller value: not
+    the rest of the contract's order, so that the online state need not carry event ids.
+    """
     return Aggregation(kind="top", field=field, k=k, of=_of(of), **options)
 
 
@@ -243,6 +247,9 @@ def sequence(
         raise ValueError(message)
     for field in fields:
         field_type(field)
+    if within is not None and within <= timedelta(0):
+        message = f"view {name!r}: within={within}, it must be longer than nothing"
+        raise ValueError(message)
     return Declaration(
         name=name,
         entity_key=entity_key,
@@ -313,6 +320,12 @@ def _flatten(view: str, aggregation: Aggregation, windows: tuple[timedelta, ...]
         message = f"view {view!r}: {base.name} needs windows=[...], each longer than nothing"
         raise ValueError(message)
     hop_us = microseconds(hop if aggregation.hop is None else aggregation.hop)
+    if hop_us < 0 or base.delay_us < 0 or (kind == "top" and base.k < 1):
+        message = (
+            f"view {view!r}: {base.name} has hop {hop_us} us, delay {base.delay_us} us, k={base.k}: "
+            "no time may be negative, and top needs k=1 or more"
+        )
+        raise ValueError(message)
     return [
         replace(
             base,

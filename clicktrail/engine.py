@@ -29,7 +29,7 @@ class Slices:
     """Sequences as ranges of positions of `history`: row r has start[r]..end[r], int64 [rows].
 
     Nothing is copied; `history` is the view's own (its event types only) unless `within` had to leave
-    out events in the middle, which late arrivals bring about: then it is a copy of what is left.
+    out events in the middle, which late arrivals bring about: what is left of these rows stands behind it.
     """
 
     history: History
@@ -46,15 +46,19 @@ def sequences(declaration: Declaration, history: History, entity: np.ndarray, t:
     if declaration.within_us is None:
         return Slices(history=seen, start=start, end=end)
     oldest = t - declaration.within_us
-    skipped = _leading_before(seen.event, start, end, oldest)
-    start = start + skipped
-    if not _any_before(seen.event, start, end, oldest):
+    # what was known too long ago happened too long ago; behind it only late events are left to look at
+    start = np.clip(bisect(seen.known, begin, limit, oldest), start, end)
+    start = start + _leading_before(seen.event, start, end, oldest)
+    holed = _rows_before(seen.event, start, end, oldest)
+    if not len(holed):
         return Slices(history=seen, start=start, end=end)
-    rows, positions = _lay_out(start, end)
-    kept = positions[seen.event[positions] >= oldest[rows]]
-    lengths = np.bincount(rows[seen.event[positions] >= oldest[rows]], minlength=len(t))
-    ends = np.cumsum(lengths)
-    return Slices(history=_take(seen, kept), start=ends - lengths, end=ends)
+    rows, positions = _lay_out(start[holed], end[holed])
+    young = seen.event[positions] >= oldest[holed][rows]
+    lengths = np.bincount(rows[young], minlength=len(holed))
+    behind = len(seen.event) + np.cumsum(lengths)
+    start[holed], end[holed] = behind - lengths, behind
+    every = np.concatenate([np.arange(len(seen.event)), positions[young]])
+    return Slices(history=_take(seen, every), start=start, end=end)
 
 
 def sequence_lists(declaration: Declaration, slices: Slices) -> dict[str, pa.Array]:
@@ -180,6 +184,8 @@ def _max(part: _Part, feature: Aggregate) -> pa.Array:
 def _top(part: _Part, feature: Aggregate) -> pa.Array:
     codes, values = _codes(part.history.column(feature.field))
     size = codes.max(initial=0) + 1
+    moment = _moments(part.history)
+    rank = pc.rank(values, tiebreaker="dense").to_numpy().astype(np.int64)
     chosen_rows, chosen_codes = [], []
     for rows, positions in _contents(part, feature):
         kept = codes[positions] >= 0
@@ -188,7 +194,7 @@ def _top(part: _Part, feature: Aggregate) -> pa.Array:
         distinct, first, number = np.unique(pairs[::-1], return_index=True, return_counts=True)
         latest = positions[kept][::-1][first] if len(first) else first
         row, code = np.divmod(distinct, size)
-        order = np.lexsort((-latest, -number, row))
+        order = np.lexsort((rank[code], -moment[latest], -number, row))
         row, code = row[order], code[order]
         head = np.searchsorted(row, row)
         best = np.arange(len(row)) - head < feature.k
@@ -346,6 +352,12 @@ def _contents(part: _Part, feature: Aggregate) -> Iterator[tuple[np.ndarray, np.
         yield rows[inside], positions[inside]
 
 
+def _moments(history: History) -> np.ndarray:
+    """Rises along an entity's events, and is equal for those that happened and became known at the same times."""
+    later = (history.known[1:] != history.known[:-1]) | (history.event[1:] != history.event[:-1])
+    return np.concatenate([[0], np.cumsum(later)]).astype(np.int64)
+
+
 def _codes(column: pa.Array) -> tuple[np.ndarray, pa.Array]:
     """A column as codes (-1 null) and the value of each code."""
     encoded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
@@ -378,9 +390,10 @@ def _leading_before(event: np.ndarray, start: np.ndarray, end: np.ndarray, oldes
     return skipped
 
 
-def _any_before(event: np.ndarray, start: np.ndarray, end: np.ndarray, oldest: np.ndarray) -> bool:
-    """Whether an event too old stands behind one that is young enough."""
-    return any(bool((event[positions] < oldest[rows]).any()) for rows, positions in _chunks(start, end))
+def _rows_before(event: np.ndarray, start: np.ndarray, end: np.ndarray, oldest: np.ndarray) -> np.ndarray:
+    """Rows whose range holds an event older than allowed, ascending."""
+    found = [np.unique(rows[event[positions] < oldest[rows]]) for rows, positions in _chunks(start, end)]
+    return np.concatenate(found) if found else np.zeros(0, np.int64)
 
 
 def _take(history: History, positions: np.ndarray) -> History:

@@ -25,6 +25,8 @@ from clicktrail.history import History, Labels, label_key
 _HEADER = struct.Struct("<4sqqII")
 _MAGIC = b"CTS1"
 _STEP_COLUMNS = ("kind", "target", "known", "event", "step")
+_NEVER = -(2**62)
+"""Time of a state to which nothing has arrived: before every event, those before 1970 included."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +67,7 @@ def empty(declaration: Declaration) -> State:
     columns = {name: pa.array([], _column_type(name)) for name in stored_columns(declaration)}
     return State(
         offset=0,
-        time=0,
+        time=_NEVER,
         known=none,
         event=none,
         offsets=none,

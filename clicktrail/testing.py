@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 
 from clicktrail.clock import microseconds
-from clicktrail.contract import LABEL, arrow_schema
+from clicktrail.contract import EVENT_TYPES, LABEL, arrow_schema
 from clicktrail.declarations import Declaration
 from clicktrail.engine import aggregates, sequence_lists, sequences
 from clicktrail.event_log import EventLog
@@ -29,7 +29,18 @@ from clicktrail.online_state import OnlineReader, OnlineState
 
 
 def event(event_type: str, at: str | datetime, *, arrives: timedelta = timedelta(0), **fields: Any) -> dict[str, Any]:  # noqa: ANN401 - contract columns
-    """An event at a time (ISO 8601, UTC) that became known `arrives` later; `fields` are contract columns."""
+    """An event at a time (ISO 8601, UTC) that became known `arrives` later; `fields` are contract columns.
+
+    Raises:
+        ValueError: the contract has no such event type or column, so no feature could see it.
+    """
+    unknown = sorted(set(fields) - set(arrow_schema().names))
+    if event_type not in EVENT_TYPES or unknown:
+        message = (
+            f"event({event_type!r}, ...) with unknown columns {unknown}: the contract has the event types "
+            f"{', '.join(EVENT_TYPES)} and the columns {', '.join(arrow_schema().names)}"
+        )
+        raise ValueError(message)
     time = _time(at)
     return {"event_type": event_type, "event_timestamp": time, "ingested_at": time + arrives // _MICROSECOND, **fields}
 

@@ -51,15 +51,20 @@ def value(  # noqa: C901, PLR0911 - one branch and one return a rule
     hop = feature.get("hop_s", 0)
     left = left // hop * hop if hop else left
     inside = [event for event in seen if event["event_timestamp"] >= left]
+    present = (
+        [event[feature["field"]] for event in inside if event[feature["field"]] is not None]
+        if feature.get("field")
+        else []
+    )
     match feature["kind"]:
         case "count":
             return len(inside)
         case "sum":
-            return sum(event[feature["field"]] for event in inside)
+            return sum(present)
         case "distinct":
-            return len({event[feature["field"]] for event in inside})
+            return len(set(present))
         case "max":
-            return max((event[feature["field"]] for event in inside), default=None)
+            return max(present, default=None)
         case "top":
             return _top(feature, inside)
         case "label_rate":
@@ -78,6 +83,6 @@ def _labelled(event: dict[str, Any], labels: list[dict[str, Any]], name: str, t:
 
 
 def _top(feature: dict[str, Any], inside: list[dict[str, Any]]) -> list[Any]:
-    values = [event[feature["field"]] for event in inside]
-    last = {value: place for place, value in enumerate(values)}
-    return sorted(last, key=lambda one: (-values.count(one), -last[one]))[: feature["k"]]
+    values = [event[feature["field"]] for event in inside if event[feature["field"]] is not None]
+    last = {event[feature["field"]]: (-known_at(event), -event["event_timestamp"]) for event in inside}
+    return sorted(set(values), key=lambda one: (-values.count(one), last[one], one))[: feature["k"]]

@@ -82,6 +82,7 @@ def world(rng: random.Random, name: str) -> dict[str, Any]:
             "ingested_at": clock + rng.choice(_LATENESS),
             "source_seq": rng.choice([0, 1, number]),
             "price_minor": rng.choice([0, 100, 250]),
+            "quantity": rng.choice([None, 1, 3]),
             "terminal_id": rng.choice(["T", "S", None]),
         }
         events.append(event)

@@ -35,6 +35,10 @@ USER = d.aggregates(
         d.total("price_minor", of="purchase"),
         d.distinct("item_id"),
         d.largest("price_minor", of=["purchase", "payment"]),
+        d.total("quantity"),
+        d.distinct("quantity"),
+        d.largest("quantity"),
+        d.top("quantity", k=2),
         d.top("item_id", k=2),
         d.time_since("cart"),
     ],
@@ -43,13 +47,17 @@ TERMINAL = d.aggregates(
     name="terminal_v1",
     entity_key="terminal_id",
     windows=[days(1), days(7)],
-    aggregations=[d.count("payment"), d.label_rate("fraud", of="payment", delay=hours(1))],
+    aggregations=[
+        d.count("payment"),
+        d.label_rate("fraud", of="payment", delay=hours(1)),
+        d.label_rate("fraud", of=["payment", "view"], delay=minutes(90), hop=hours(1)),
+    ],
 )
 RECENT = d.sequence(
     name="recent_v1",
     entity_key="user_id",
     last=3,
-    fields=["item_id", "price_minor"],
+    fields=["item_id", "quantity"],
     within=days(1),
     events=["view", "cart"],
 )
@@ -128,6 +136,62 @@ def test_every_aggregation_equals_the_oracle_at_both_doors(seed: int) -> None:
                 assert read_offline(log, view, f"0|{entity}", read["t"]) == want
 
 
+@pytest.mark.parametrize("view", VIEWS, ids=lambda view: view.name)
+def test_many_rows_at_once_are_what_each_is_alone(tmp_path: Path, view: Declaration) -> None:
+    """Rows of all entities and times in one read, holes by `within` and nobody among them, do not touch each other."""
+    cases = [world(random.Random(seed), str(seed)) for seed in range(12)]  # noqa: S311 - reproducible test data
+    log = EventLog(tmp_path / "log")
+    log.append(arrivals(cases).select(arrow_schema().names))
+    history, entities = load_history(log, view.entity_key, [view])
+    times = [read["t"] * SECOND for case in cases for read in case["reads"]][:24]
+    codes = np.repeat([-1, *range(len(entities) + 1)], len(times))
+    t = np.tile(times, len(entities) + 2)
+
+    def read(codes: np.ndarray, t: np.ndarray) -> dict[str, list[Any]]:
+        if view.is_sequence:
+            columns = sequence_lists(view, sequences(view, history, codes, t))
+        else:
+            columns = aggregates(view, history, codes, t)
+        return {name: column.to_pylist() for name, column in columns.items()}
+
+    together = read(codes, t)
+    for row in range(0, len(codes), 7):
+        alone = read(codes[row : row + 1], t[row : row + 1])
+        assert alone == {name: values[row : row + 1] for name, values in together.items()}
+
+
+def test_only_rows_with_a_hole_are_copied(tmp_path: Path) -> None:
+    """A late old event inside a sequence costs a copy of that row's events, not of every row's."""
+    log = EventLog(tmp_path / "log")
+    hour, start = 3_600 * SECOND, 1_700_000_000 * SECOND
+    moments = [(0, 0), (1, 1), (-23, 2), (3, 3), (4, 4)]  # (happened, arrived) in hours: the third came a day late
+    events = [
+        {
+            **dict.fromkeys(arrow_schema().names),
+            "event_id": str(place),
+            "user_id": "u",
+            "item_id": str(place),
+            "event_type": "view",
+            "event_timestamp": start + happened * hour,
+            "ingested_at": start + arrived * hour,
+            "source_seq": 0,
+        }
+        for place, (happened, arrived) in enumerate(moments)
+    ]
+    log.append(pa.Table.from_pylist(events, schema=arrow_schema()))
+    view = d.sequence(name="day_v1", entity_key="user_id", last=5, fields=["item_id"], within=days(1))
+    history, _ = load_history(log, "user_id", [view])
+    t = start + np.array([2 * hour, 2 * hour - 1, 4 * hour, 5 * hour])
+    slices = sequences(view, history, np.zeros(4, np.int64), t)
+    assert sequence_lists(view, slices)["item_id"].to_pylist() == [
+        ["0", "1"],
+        ["0", "1"],
+        ["0", "1", "3"],  # at 4 h what happened at -23 h is older than a day
+        ["0", "1", "3", "4"],
+    ]
+    assert len(slices.history.known) == 5 + 3 + 4
+
+
 @given(
     values=st.lists(st.integers(-5, 5), max_size=20).map(sorted),
     needles=st.lists(st.tuples(st.integers(0, 20), st.integers(0, 20), st.integers(-6, 6)), max_size=10),
@@ -155,6 +219,15 @@ def test_an_unknown_entity_has_the_values_of_nothing_and_none_has_no_value(tmp_p
     result = OnlineReader(tmp_path / "online.db", [USER]).read("user_v1", ["nobody", None], 2_000_000_000 * SECOND)
     assert result.columns["count_view_1d"].to_pylist() == [0, None]
     assert result.known == [False, False]
+
+
+def test_ids_of_any_type_name_the_same_entity() -> None:
+    """Strings, categories, whole numbers, and whole numbers that pandas made floats for want of a null."""
+    entities = pa.array(["5", "7"])
+    for ids in (["7", None, "8"], pa.array(["7", None, "8"]).dictionary_encode(), [7, None, 8], [7.0, None, 8.0]):
+        assert entity_codes(ids if isinstance(ids, pa.Array) else pa.array(ids), entities).tolist() == [1, -1, 2]
+    with pytest.raises(ValueError, match="truncated"):
+        entity_codes(pa.array([7.5]), entities)
 
 
 def test_window_contents_larger_than_a_chunk(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

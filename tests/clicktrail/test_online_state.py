@@ -15,10 +15,11 @@ import pytest
 from benchmarks.arrivals import arrivals
 from clicktrail import online_state, state
 from clicktrail.contract import arrow_schema
-from clicktrail.declarations import Declaration, from_json, to_json
+from clicktrail.declarations import Declaration, aggregates, days, from_json, sequence, to_json, top
 from clicktrail.event_log import EventLog
 from clicktrail.online_state import OnlineReader, OnlineState
 from tests.clicktrail.test_engine import RECENT, TERMINAL, USER, VIEWS
+from tests.clicktrail.test_event_log import rows
 from tests.worlds import world
 
 NOW = (1_700_006_400 + 200_000) * 1_000_000
@@ -109,6 +110,63 @@ def test_a_forgotten_user_leaves_the_state(tmp_path: Path) -> None:
     OnlineState(tmp_path / "online.db").catch_up(log, USER)
     reader = OnlineReader(tmp_path / "online.db", [USER])
     assert reader.read("user_v1", ["0|u", "1|u"], NOW).known == [False, True]
+
+
+def test_stretches_of_forgotten_users_alone_are_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stretch whose every row was forgotten neither stops the state nor moves its watermark."""
+    log = EventLog(tmp_path / "log")
+    log.append(rows({"user_id": "gone"}, {"user_id": "stays"}))
+    log.forget(["gone"])
+    monkeypatch.setattr(online_state, "STRETCH", 1)
+    assert OnlineState(tmp_path / "online.db").catch_up(log, USER) == 2
+    assert OnlineReader(tmp_path / "online.db", [USER]).read("user_v1", ["gone", "stays"], NOW).known == [False, True]
+
+
+def test_times_before_1970_are_times(tmp_path: Path) -> None:
+    """The state of an event before the epoch is read at a time before the epoch."""
+    log = EventLog(tmp_path / "log")
+    then = -100_000_000  # 100 s before 1970
+    log.append(rows({"event_type": "cart", "event_timestamp": then, "ingested_at": then}))
+    OnlineState(tmp_path / "online.db").catch_up(log, USER)
+    read = OnlineReader(tmp_path / "online.db", [USER]).read("user_v1", ["u"], then + 40_000_000)
+    assert read.columns["seconds_since_cart"].to_pylist() == [40]
+
+
+def test_top_does_not_depend_on_who_came_first_to_the_log(tmp_path: Path) -> None:
+    """Two events that happened and became known together: the smaller value leads, in one batch or in two."""
+    view = aggregates(name="top_v1", entity_key="user_id", windows=[days(1)], aggregations=[top("item_id", k=1)])
+    moment = NOW - 60_000_000
+    early = {"event_id": "1", "item_id": "b", "event_timestamp": moment, "ingested_at": moment - 50, "source_seq": 1}
+    late = {"event_id": "2", "item_id": "a", "event_timestamp": moment, "ingested_at": moment - 40, "source_seq": 0}
+    for name, batches in {"one": [[early, late]], "two": [[early], [late]], "back": [[late], [early]]}.items():
+        log = EventLog(tmp_path / name)
+        for batch in batches:
+            log.append(rows(*batch))
+            OnlineState(tmp_path / f"{name}.db").catch_up(log, view)
+        answer = OnlineReader(tmp_path / f"{name}.db", [view]).read("top_v1", ["u"], NOW)
+        assert answer.columns["top_item_id_1d"].to_pylist() == [["a"]]
+
+
+def test_dropping_a_view_leaves_those_of_a_like_name(tmp_path: Path) -> None:
+    """An underscore is a character of a name, not a wildcard, and capitals count."""
+    log = EventLog(tmp_path / "log")
+    log.append(rows({}))
+    names = ["a_b_v1", "axb_v1", "A_B_v1", "a_b_v1x"]
+    views = [sequence(name=name, entity_key="user_id", last=1, fields=["item_id"]) for name in names]
+    for view in views:
+        OnlineState(tmp_path / "online.db").catch_up(log, view)
+    OnlineState(tmp_path / "online.db").drop("a_b_v1")
+    con = sqlite3.connect(tmp_path / "online.db")
+    assert {view.split("@")[0] for (view,) in con.execute("select view from state")} == {*names[1:]}
+
+
+def test_a_folder_may_have_any_name(tmp_path: Path) -> None:
+    """Characters that mean something in a URI are read as they stand."""
+    path = tmp_path / "50%20 off? #1" / "online.db"
+    log = EventLog(tmp_path / "log")
+    log.append(rows({}))
+    OnlineState(path).catch_up(log, RECENT)
+    assert OnlineReader(path, [RECENT]).read("recent_v1", ["u"], NOW).known == [True]
 
 
 _CATCH_UP = """
