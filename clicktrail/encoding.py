@@ -16,10 +16,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
-from clicktrail.input_spec import InputSpec, SequenceSpec
+from clicktrail.input_spec import RHYTHM, InputSpec, SequenceSpec
 from clicktrail.jagged import JaggedSequence
+from clicktrail.rows import Rows, rows_of_lists
 from clicktrail.scales import (
     PIECES,
     TIME_BUCKETS,
@@ -30,15 +30,17 @@ from clicktrail.scales import (
     time_bucket,
     time_number,
 )
+from clicktrail.visits import rhythm, visit_of_window, visit_starts
 from clicktrail.windows import (
     Tokens,
     covered,
-    jagged_of_lists,
     last_of,
+    materialised,
     number,
     pad,
     same_as,
     seen_before,
+    step_of,
     window_mean,
     window_positions,
 )
@@ -48,21 +50,6 @@ PAD, UNKNOWN, FIRST = 0, 1, 2
 
 _MICROSECONDS = 1_000_000
 _TIME = "event_timestamp"
-_FEW = 64
-
-
-@dataclass(frozen=True, kw_only=True)
-class Rows:
-    """Features of R rows before encoding.
-
-    `sequences`: by view; `scalars`: float64 [R], nan for null, rates float64 [R, 2] (labelled, all), by
-    `view__feature`; `request`: the request's fields, [R] each; `t`: int64 [R], microseconds UTC.
-    """
-
-    sequences: Mapping[str, JaggedSequence]
-    scalars: Mapping[str, np.ndarray]
-    request: Mapping[str, Sequence[Any]]
-    t: np.ndarray
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,23 +142,26 @@ class Encoding:
         starts, ends = last_of(spec, sequence)
         if spec.shared:
             ids, numbers = self._events(spec, sequence, slice(None))
-            return Tokens(ids=ids, numbers=numbers, starts=starts, ends=ends)
-        positions = window_positions(starts, ends)
-        row = np.repeat(np.arange(len(starts)), ends - starts)
+            return Tokens(ids=ids, numbers=numbers, starts=starts, ends=ends, edge=spec.edge)
+        sequence = materialised(spec, sequence, rows.request, rows.t)
+        starts, ends = sequence.starts, sequence.ends
+        positions, row = np.arange(int((ends - starts).sum())), np.repeat(np.arange(len(starts)), ends - starts)
         ids, numbers = self._events(spec, sequence, positions)
-        extra_ids, extra_numbers = [], []
+        time, more_ids, more_numbers = sequence.values[_TIME], [], []
         if spec.age:
-            seconds = (rows.t[row] - sequence.values[_TIME][positions]) / _MICROSECONDS
-            extra_ids.append(time_bucket(seconds))
-            extra_numbers.append(time_number(seconds))
-        extra_numbers += [same_as(sequence, field, positions, row, rows.request[field]) for field in spec.same]
-        extra_numbers += [seen_before(sequence, field, positions, row) for field in spec.seen]
-        return Tokens(
-            ids=_before_last(ids, extra_ids, np.int32),
-            numbers=_before_last(numbers, extra_numbers, np.float32),
-            starts=np.cumsum(ends - starts) - (ends - starts),
-            ends=np.cumsum(ends - starts),
-        )
+            seconds = (rows.t[row] - time) / _MICROSECONDS
+            more_ids.append(time_bucket(seconds))
+            more_numbers.append(time_number(seconds))
+        more_numbers += [same_as(sequence, field, positions, row, rows.request[field]) for field in spec.same]
+        more_numbers += [seen_before(sequence, field, positions, row) for field in spec.seen]
+        if spec.steps:
+            logs = [signed_log(number(sequence, name, positions)) for name in spec.numbers]
+            logs.append(np.where(step_of(row, row.astype(np.float64)) == 0, np.log1p(_pauses(time)), np.nan))
+            more_numbers += [np.nan_to_num(step_of(row, one)) for one in logs]
+        ids, numbers = _put(ids, more_ids, 1, np.int32), _put(numbers, more_numbers, spec.edge, np.float32)
+        if spec.visits:
+            ids, numbers, starts, ends = self._visits(spec, sequence, ids, numbers)
+        return Tokens(ids=ids, numbers=numbers, starts=starts, ends=ends, edge=spec.edge)
 
     def request(self, rows: Rows) -> tuple[np.ndarray, np.ndarray]:
         """What is known of each query besides the sequences.
@@ -258,6 +248,7 @@ class Encoding:
     # ---- inside
 
     def _size(self, column: str) -> int:
+        column = column.removesuffix("_before")
         if column in self.vocabularies:
             return FIRST + len(self.vocabularies[column])
         if column.endswith("_bucket"):
@@ -285,8 +276,31 @@ class Encoding:
             ids.append(self.scales[name].bucket(raw))
             numbers.append(np.nan_to_num(self.scales[name](raw)))
         ids += [hour, weekday, time_bucket(seconds)]
+        if spec.rise:
+            rises = (signed_log(number(sequence, name, slice(None))) for name in spec.numbers)
+            numbers += [np.nan_to_num(np.diff(one, prepend=one[:1])[positions]) for one in rises]
+            codes = (sequence.values[field] for field in spec.categories)
+            numbers += [(np.diff(one, prepend=-1) == 0)[positions] for one in codes]
         numbers.append(time_number(seconds))
         return np.stack(ids, 1).astype(np.int32), np.stack(numbers, 1).astype(np.float32)
+
+    def _visits(
+        self, spec: SequenceSpec, sequence: JaggedSequence, ids: np.ndarray, numbers: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """One token a visit: its last event, the event before that, how many events, the time from visit to visit."""
+        time, starts, ends = sequence.values[_TIME], sequence.starts, sequence.ends
+        begins = visit_starts(time, starts, ends, spec.visits)
+        first = np.flatnonzero(begins)
+        last = np.append(first[1:], len(time))[: len(first)] - 1
+        events = last - first + 1
+        seconds = np.diff(time[first], prepend=time[first][:1]) / _MICROSECONDS
+        more_ids = [np.where(events > 1, ids[np.maximum(last - 1, 0), 0], PAD)] if spec.categories else []
+        ids, numbers = (
+            _put(ids[last], more_ids, 1, np.int32),
+            _put(numbers[last], [np.log(events) / 2], spec.edge, np.float32),
+        )
+        ids[:, -1], numbers[:, -1] = time_bucket(seconds), time_number(seconds)
+        return ids, numbers, *visit_of_window(begins, starts, ends)
 
     @staticmethod
     def _raw_values(spec: InputSpec, rows: Rows, priors: Mapping[str, float]) -> dict[str, np.ndarray]:
@@ -305,17 +319,32 @@ class Encoding:
             one, sequence = _sequence(spec, view), rows.sequences[view]
             usual = window_mean(*last_of(one, sequence), signed_log(number(sequence, name, slice(None))))
             raw[f"{name}_to_{view}"] = 100 * (signed_log(raw[name]) - usual)
+            starts, ends = last_of(one, sequence)
+            latest = (
+                number(sequence, name, np.maximum(ends - 1, 0)) if len(sequence.values[name]) else np.zeros(len(ends))
+            )
+            latest = np.where(ends > starts, latest, np.nan)
+            raw[f"{name}_to_last_of_{view}"] = 100 * (signed_log(raw[name]) - signed_log(latest))
         for view, field in spec.matches:
             starts, ends = last_of(_sequence(spec, view), rows.sequences[view])
             row = np.repeat(np.arange(len(starts)), ends - starts)
             same = same_as(rows.sequences[view], field, window_positions(starts, ends), row, rows.request[field])
             found = np.bincount(row, weights=same, minlength=len(starts))
             raw[f"same_{field}_in_{view}"] = np.where(ends > starts, found, np.nan)
+            raw[f"share_{field}_in_{view}"] = np.where(
+                ends > starts, 100 * found / np.maximum(ends - starts, 1), np.nan
+            )
         for one in spec.sequences:
             starts, ends = last_of(one, rows.sequences[one.view])
             time = np.append(rows.sequences[one.view].values[_TIME], 0)
             since = np.maximum(rows.t - time[ends - 1], 0) / _MICROSECONDS
             raw[f"since_{one.view}"] = np.where(ends > starts, since, np.nan)
+            raw[f"known_{one.view}"] = (ends - starts).astype(np.float64)
+            if one.rhythm:
+                lengths = ends - starts
+                stops = np.cumsum(lengths)
+                pauses = rhythm(time[window_positions(starts, ends)], stops - lengths, stops, rows.t, one.rhythm)
+                raw |= {f"{part}_{one.view}": values for part, values in zip(RHYTHM, pauses, strict=True)}
         return raw
 
 
@@ -323,52 +352,12 @@ def _sequence(spec: InputSpec, view: str) -> SequenceSpec:
     return next(one for one in spec.sequences if one.view == view)
 
 
-def _before_last(matrix: np.ndarray, columns: list[np.ndarray], dtype: type) -> np.ndarray:
-    """Put columns in front of the last one, which is the gap."""
+def _pauses(time: np.ndarray) -> np.ndarray:
+    return np.maximum(np.diff(time, prepend=time[:1]), 0) / _MICROSECONDS
+
+
+def _put(matrix: np.ndarray, columns: list[np.ndarray], edge: int, dtype: type) -> np.ndarray:
+    """Put columns in front of the last `edge` ones, which speak of the event before."""
     if not columns:
         return matrix
-    return np.column_stack([matrix[:, :-1], *columns, matrix[:, -1:]]).astype(dtype)
-
-
-def rows_of_lists(
-    spec: InputSpec, features: Mapping[str, Mapping[str, Any]], request: Mapping[str, Sequence[Any]], t: np.ndarray
-) -> Rows:
-    """Features as a server has them, as `Rows`; see `Encoding.encode_lists`."""
-    sequences = {
-        one.view: jagged_of_lists({name: _feature(features, one.view, name) for name in one.fields})
-        for one in spec.sequences
-    }
-    scalars = {name: as_floats(_feature(features, *name.split("__", 1))) for name in spec.scalars}
-    scalars |= {name: as_pairs(_feature(features, *name.split("__", 1))) for name in spec.rates}
-    for field in spec.request_fields:
-        if field not in request:
-            message = f"request field {field!r} is missing: send {', '.join(spec.request_fields)}"
-            raise ValueError(message)
-    return Rows(sequences=sequences, scalars=scalars, request=request, t=np.asarray(t, np.int64))
-
-
-def as_floats(column: Any) -> np.ndarray:  # noqa: ANN401 - a list or an Arrow array
-    """Numbers with nulls as float64 [R], nan for null."""
-    values = column.to_pylist() if isinstance(column, pa.Array) and len(column) < _FEW else column
-    if isinstance(values, pa.Array):
-        return values.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
-    return np.array([np.nan if value is None else value for value in values], np.float64)
-
-
-def as_pairs(column: Any) -> np.ndarray:  # noqa: ANN401 - a list or an Arrow array
-    """Label rates as float64 [R, 2] (labelled, all), nan for null."""
-    values = column.to_pylist() if isinstance(column, pa.Array) and len(column) < _FEW else column
-    if not isinstance(values, pa.Array):
-        return np.array([(np.nan, np.nan) if pair is None else pair for pair in values], np.float64).reshape(-1, 2)
-    out = np.full((len(values), 2), np.nan)
-    known = values.is_valid().to_numpy(zero_copy_only=False)
-    out[known] = values.flatten().to_numpy(zero_copy_only=False).reshape(-1, 2)
-    return out
-
-
-def _feature(features: Mapping[str, Mapping[str, Any]], view: str, name: str) -> Any:  # noqa: ANN401
-    try:
-        return features[view][name]
-    except KeyError:
-        message = f"feature {view}:{name} is missing: the model was trained with it, so read its feature service whole"
-        raise ValueError(message) from None
+    return np.column_stack([matrix[:, :-edge], *columns, matrix[:, -edge:]]).astype(dtype)

@@ -15,12 +15,16 @@ from clicktrail.jagged import JaggedSequence
 
 @dataclass(frozen=True, kw_only=True)
 class Tokens:
-    """Encoded events: `ids` int32 [N, C], `numbers` float32 [N, F]; row r is [starts[r]:ends[r]), int64 [R]."""
+    """Encoded events: `ids` int32 [N, C], `numbers` float32 [N, F]; row r is [starts[r]:ends[r]), int64 [R].
+
+    `edge`: how many of the last number columns speak of the event before (`SequenceSpec.edge`).
+    """
 
     ids: np.ndarray
     numbers: np.ndarray
     starts: np.ndarray
     ends: np.ndarray
+    edge: int = 1
 
 
 def last_of(spec: SequenceSpec, sequence: JaggedSequence) -> tuple[np.ndarray, np.ndarray]:
@@ -38,7 +42,7 @@ def window_positions(starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
 def pad(tokens: Tokens, starts: np.ndarray, ends: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:
     """Windows as int64 [R, L, C] and float32 [R, L, F], zeros to the right.
 
-    The gap (last column of both) of a window's first event is null: what came before is not in the window.
+    What a window's first event says of the event before (the gap, last column of both) is null: that one is not here.
     """
     rows, used = len(starts), ends - starts
     ids = np.zeros((rows, length, tokens.ids.shape[1]), np.int64)
@@ -49,7 +53,7 @@ def pad(tokens: Tokens, starts: np.ndarray, ends: np.ndarray, length: int) -> tu
     ids[row, column] = tokens.ids[positions]
     numbers[row, column] = tokens.numbers[positions]
     ids[:, :1, -1] = 0
-    numbers[:, :1, -1] = 0
+    numbers[:, :1, -tokens.edge :] = 0
     return ids, numbers
 
 
@@ -91,6 +95,46 @@ def jagged_of_lists(columns: Mapping[str, Any]) -> JaggedSequence:
     return JaggedSequence(values=values, dictionaries=dictionaries, nulls=nulls, starts=ends - lengths, ends=ends)
 
 
+def materialised(
+    spec: SequenceSpec, sequence: JaggedSequence, request: Mapping[str, Sequence[Any]], t: np.ndarray
+) -> JaggedSequence:
+    """The windows of a sequence copied side by side, each with its request as last event where the spec asks for it."""
+    starts, ends = last_of(spec, sequence)
+    positions = window_positions(starts, ends)
+    lengths = ends - starts
+    after = np.cumsum(lengths)  # the request stands before the next window
+    values, dictionaries, nulls = {}, {}, {}
+    for field in spec.fields:
+        flat = sequence.values[field][positions]
+        null = sequence.nulls[field][positions] if field in sequence.nulls else np.zeros(len(flat), bool)
+        if field in sequence.dictionaries:
+            dictionaries[field] = list(sequence.dictionaries[field])
+        if spec.request:
+            own, own_null = t, np.zeros(len(t), bool)
+            if field not in (*spec.numbers, "event_timestamp"):
+                own = _codes_of(dictionaries[field], request[field])
+            elif field in spec.numbers:
+                own_null = np.array([value is None for value in request[field]], bool)
+                own = np.array([0 if value is None else value for value in request[field]], np.int64)
+            flat, null = np.insert(flat, after, own), np.insert(null, after, own_null)
+        values[field] = flat
+        if null.any():
+            nulls[field] = null
+    lengths = lengths + int(spec.request)
+    ends = np.cumsum(lengths)
+    return JaggedSequence(values=values, dictionaries=dictionaries, nulls=nulls, starts=ends - lengths, ends=ends)
+
+
+def _codes_of(dictionary: list[str], wanted: Sequence[str | None]) -> np.ndarray:
+    """Codes of strings in a dictionary, which grows by those that it lacks; -1 for null."""
+    codes = {value: code for code, value in enumerate(dictionary)}
+    for value in wanted:
+        if value is not None and value not in codes:
+            codes[value] = len(dictionary)
+            dictionary.append(value)
+    return np.array([-1 if value is None else codes[value] for value in wanted], np.int64)
+
+
 # ---- what stands in a window
 
 
@@ -117,6 +161,12 @@ def seen_before(sequence: JaggedSequence, field: str, positions: np.ndarray, row
     seen = np.ones(len(codes))
     seen[first] = 0
     return np.where(codes < 0, 0, seen)
+
+
+def step_of(row: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Change since the event before in the same window, nan for a window's first event, float64 [N]."""
+    same = np.diff(row, prepend=-1) == 0
+    return np.where(same, np.diff(values, prepend=np.nan), np.nan)
 
 
 def window_mean(starts: np.ndarray, ends: np.ndarray, values: np.ndarray) -> np.ndarray:

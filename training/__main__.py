@@ -63,9 +63,7 @@ def _run(given: argparse.Namespace) -> int:
     place, there = place_of(where.runs, task, run_id(data, config, truth), force=given.force)
     if there:
         publish(place)
-        print(
-            f"{task.name}: run {place.target.name} has these very inputs and is complete: nothing to do (--force: again)"
-        )
+        print(f"{task.name}: run {place.target.name} with these inputs is complete: nothing to do (--force: again)")
     else:
         execute(
             task, data, config, place, truth=truth, accelerator=given.accelerator, progress=not given.quiet, say=_say

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from clicktrail.encoding import Tokens, pad
+from clicktrail.windows import Tokens, pad
 from training.training_set import TrainingSet
 
 

@@ -1,4 +1,4 @@
-"""Make a training set: examples from the log, features from Feast, splits by time, encodings fitted on the training range.
+"""Make a training set: examples from the log, features from Feast, splits by time, encodings of the training range.
 
 The only module of training that reads Feast. What comes out needs neither Feast nor the log.
 """
@@ -16,11 +16,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from clicktrail.encoding import FIRST, PAD, Encoding, Rows, as_floats, as_pairs
+from clicktrail.encoding import FIRST, PAD, Encoding
 from clicktrail.event_log import EventLog
 from clicktrail.input_spec import InputSpec
 from clicktrail.jagged import JaggedFeatures, JaggedSequence
 from clicktrail.publish import publish_folder
+from clicktrail.rows import Rows, as_floats, as_pairs
 from clicktrail.settings import Settings
 from training.config import RunConfig
 from training.split import OUTSIDE, TimeSplit, time_split
@@ -333,7 +334,7 @@ def item_table(encoding: Encoding, features: JaggedFeatures, train_target: np.nd
     category, price = np.full(len(names), -1, np.int64), np.full(len(names), np.nan)
     if "category_id" in view.categories:
         category[place[order]] = sequence.values["category_id"][order]
-        dictionary = np.append(np.array(sequence.dictionaries["category_id"], object), None)
+        dictionary = np.array([*sequence.dictionaries["category_id"], None], object)
         columns["category_id"] = pa.array(dictionary[category], pa.string())
     if "price_minor" in view.numbers:
         known = order[~sequence.nulls["price_minor"][order]] if "price_minor" in sequence.nulls else order

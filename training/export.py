@@ -1,4 +1,4 @@
-"""Export a fitted model to what serving reads: ONNX without pickle, the encoding, item tables, fallbacks, golden answers.
+"""Export a fitted model to what serving reads: ONNX without pickle, encoding, item table, fallback, golden answers.
 
 Files of `export/`:
   model.onnx        inputs by name (see interface.json), output `scores`; batch and lengths are free

@@ -1,4 +1,4 @@
-"""Fit a model to a training set. Needs torch, lightning, numpy, pyarrow and pandas alone, so it runs on any GPU machine.
+"""Fit a model to a training set. Needs torch, lightning, numpy, pyarrow and pandas alone: it runs on any GPU machine.
 
 In float32 on a CPU, with bf16 and compiled steps on a GPU. Killed, it goes on from `checkpoints/last.ckpt`.
 """
@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from training.batches import batches, own_windows
 from training.config import RunConfig
-from training.lightning_module import SequenceTask, TrainingBatches
+from training.lightning_module import SequenceTask
 from training.model import NEXT_ITEM, SequenceModel
 from training.scoring import tensors
 from training.training_set import TRAIN, VALIDATION, TrainingSet
@@ -91,8 +91,7 @@ def fit(
     """
     pl.seed_everything(config.seed, verbose=False)
     gpu = accelerator == "gpu" or (accelerator == "auto" and torch.cuda.is_available())
-    source = TrainingBatches(data, config.fit, config.seed)
-    task = SequenceTask(build_model(data, config), data, config.fit, metric, steps=len(source) * config.fit.epochs)
+    task = SequenceTask(build_model(data, config), data, config.fit, metric, config.seed)
     if gpu if compiled is None else compiled:
         task.model.compile_encoders()
     checkpoints = folder / "checkpoints"
@@ -121,12 +120,12 @@ def fit(
             enable_progress_bar=progress,
             enable_model_summary=False,
             log_every_n_steps=10,
+            reload_dataloaders_every_n_epochs=1,
         )
         last = checkpoints / "last.ckpt"
         trainer.fit(
             task,
-            DataLoader(source, batch_size=None),
-            DataLoader(_ValidationBatches(data), batch_size=None),
+            val_dataloaders=DataLoader(_ValidationBatches(data), batch_size=None),
             ckpt_path=last if last.is_file() else None,
             weights_only=False,
         )

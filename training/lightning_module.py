@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from torch.utils.data import IterableDataset
+from torch.utils.data import DataLoader, IterableDataset
 
 from training.batches import Plan, batch_windows, gather, plan
 from training.config import FitConfig
@@ -19,31 +19,40 @@ from training.scoring import metric_of, tensors
 from training.training_set import TRAIN, VALIDATION, TrainingSet
 
 
-class TrainingBatches(IterableDataset[dict[str, torch.Tensor]]):
-    """One epoch of training batches; the order depends on the seed and the epoch alone, so a resumed fit repeats it."""
+class EpochBatches(IterableDataset[dict[str, torch.Tensor]]):
+    """The training batches of one epoch; their order depends on seed and epoch alone, so a resumed fit repeats it."""
+
+    def __init__(self, data: TrainingSet, plan: Plan, groups: list[np.ndarray]) -> None:
+        """`groups`: the windows of each batch."""
+        super().__init__()
+        self.data, self.plan, self.groups = data, plan, groups
+
+    def __len__(self) -> int:
+        """Batches of this epoch."""
+        return len(self.groups)
+
+    def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
+        """One batch after the other."""
+        for group in self.groups:
+            yield tensors(gather(self.data, self.plan, group))
+
+
+class TrainingBatches:
+    """Training batches of any epoch: the windows are planned once, their order and company anew each time."""
 
     def __init__(self, data: TrainingSet, config: FitConfig, seed: int) -> None:
-        """Plan the windows once."""
-        super().__init__()
-        self.data, self.config, self.seed, self.epoch = data, config, seed, 0
+        """Plan the windows."""
+        self.data, self.config, self.seed = data, config, seed
         examples = data.of(TRAIN)
         if data.manifest["head"] == NEXT_ITEM:
             examples = examples[data.target[examples] >= 0]
         self.plan: Plan = plan(data, examples, share=True)
-        self.count = len(self._groups(0))
 
-    def _groups(self, epoch: int) -> list[np.ndarray]:
-        rng = np.random.default_rng([self.seed, 2, epoch])
-        return batch_windows(self.plan, tokens=self.config.tokens, rows=self.config.rows, rng=rng)
-
-    def __len__(self) -> int:
-        """Batches an epoch; jitter may change it by one or two."""
-        return self.count
-
-    def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
-        """The batches of the epoch that was set."""
-        for group in self._groups(self.epoch):
-            yield tensors(gather(self.data, self.plan, group))
+    def epoch(self, number: int) -> EpochBatches:
+        """The batches of an epoch; how many there are may change by a few from one to the next."""
+        rng = np.random.default_rng([self.seed, 2, number])
+        groups = batch_windows(self.plan, tokens=self.config.tokens, rows=self.config.rows, rng=rng)
+        return EpochBatches(self.data, self.plan, groups)
 
 
 class SequenceTask(pl.LightningModule):
@@ -51,23 +60,26 @@ class SequenceTask(pl.LightningModule):
 
     log_draws_I: torch.Tensor
 
-    def __init__(self, model: SequenceModel, data: TrainingSet, config: FitConfig, metric: str, steps: int) -> None:
-        """`steps`: optimiser steps of the whole fit, for the schedule."""
+    def __init__(self, model: SequenceModel, data: TrainingSet, config: FitConfig, metric: str, seed: int) -> None:
+        """`metric`: the one to watch on validation; `seed`: of the order of batches."""
         super().__init__()
-        self.model, self.config, self.metric, self.steps = model, config, metric, steps
+        self.model, self.config, self.metric = model, config, metric
+        self.source = TrainingBatches(data, config, seed)
+        self.steps = len(self.source.epoch(0)) * config.epochs
         self.data = data
         self.negative_rate = float(data.manifest.get("negative_rate", 1.0))
         self.tokens_seen = 0
+        self.average: list[torch.Tensor] = []
+        self.swapped = False
         if model.head == NEXT_ITEM:
             assert data.items is not None  # noqa: S101 - next-item sets have items
             popularity = data.items["popularity"].to_numpy().astype(np.float64) ** 0.75 + 1e-3
             draws = config.negatives * popularity / popularity.sum()
             self.register_buffer("log_draws_I", torch.from_numpy(np.log(draws)).float(), persistent=False)
 
-    def on_train_epoch_start(self) -> None:
-        """Tell the batches which epoch it is."""
-        batches = self.trainer.train_dataloader.dataset
-        batches.epoch = self.current_epoch
+    def train_dataloader(self) -> DataLoader[dict[str, torch.Tensor]]:
+        """This epoch's batches; the trainer asks again every epoch."""
+        return DataLoader(self.source.epoch(self.current_epoch), batch_size=None)
 
     def training_step(self, batch: dict[str, torch.Tensor], _: int) -> torch.Tensor:
         """Loss of a batch."""
@@ -90,6 +102,49 @@ class SequenceTask(pl.LightningModule):
             return
         found = metric_of(self.model, self.data, self.data.of(VALIDATION), self.metric)
         self.log("val_metric", found if math.isfinite(found) else 0.0, prog_bar=True)
+
+    # ---- averaged weights: what is validated and kept is the running mean, what learns goes on from its own weights
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:  # noqa: ANN401 - Lightning's signature
+        """Move the running mean towards the weights."""
+        del outputs, batch, batch_idx
+        if not self.config.average:
+            return
+        weights = [parameter.detach() for parameter in self.model.parameters()]
+        if not self.average:
+            self.average = [weight.clone() for weight in weights]
+        # a young mean follows fast, so that the first steps are soon forgotten
+        keep = min(self.config.average, (1 + self.global_step) / (10 + self.global_step))
+        torch._foreach_lerp_(self.average, weights, 1 - keep)
+
+    def on_validation_start(self) -> None:
+        """Put the running mean in place of the weights."""
+        self._swap()
+
+    def on_validation_end(self) -> None:
+        """Put the weights back; checkpoints were saved before, with the mean."""
+        self._swap()
+
+    def _swap(self) -> None:
+        with torch.no_grad():
+            for mean, parameter in zip(self.average, self.model.parameters(), strict=bool(self.average)):
+                kept = parameter.detach().clone()
+                parameter.copy_(mean)
+                mean.copy_(kept)
+        self.swapped = bool(self.average) and not self.swapped
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep both: the state is the mean while it is in place, `other` holds what is not."""
+        checkpoint["other"], checkpoint["swapped"] = [one.clone() for one in self.average], self.swapped
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Go on from the weights, not from their mean."""
+        names = [f"model.{name}" for name, _ in self.model.named_parameters()]
+        self.average = list(checkpoint["other"])
+        if checkpoint["swapped"]:
+            state = checkpoint["state_dict"]
+            weights, self.average = self.average, [state[name].clone() for name in names]
+            checkpoint["state_dict"] = state | dict(zip(names, weights, strict=True))
 
     def loss(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
         """Loss of a batch of queries; targets that training had not seen say nothing."""

@@ -14,19 +14,20 @@ def small(task: str) -> RunConfig:
         return RunConfig(
             preset="small",
             encoder=EncoderConfig(family="gru", width=64, layers=1, dropout=0.1),
-            fit=FitConfig(epochs=6, tokens=8_192, rows=8_192, rate=4e-3, seconds=150),
+            fit=FitConfig(epochs=7, tokens=2_048, rows=8_192, rate=3e-3, average=0.995, seconds=240),
         )
     if task == "retention":
         return RunConfig(
             preset="small",
             encoder=EncoderConfig(family="gru", width=32, layers=1, dropout=0.1),
-            fit=FitConfig(epochs=4, tokens=8_192, rows=2_048, rate=2e-3, seconds=120),
+            fit=FitConfig(epochs=5, tokens=4_096, rows=512, rate=2e-3, average=0.99, seconds=120),
             train_examples=150_000,
         )
     return RunConfig(
         preset="small",
-        encoder=EncoderConfig(family="gru", width=32, layers=1, dropout=0.1),
-        fit=FitConfig(epochs=6, tokens=16_384, rows=512, rate=2e-3, seconds=150),
+        encoder=EncoderConfig(family="gru", width=32, layers=1, dropout=0.25),
+        fit=FitConfig(epochs=6, tokens=8_192, rows=256, rate=2e-3, weight_decay=0.05, average=0.995, seconds=180),
+        head_dropout=0.25,
         train_examples=60_000,
         validation_examples=30_000,
         test_examples=50_000,

@@ -1,7 +1,7 @@
 """A run from training set to published folder: fit, baselines, oracle, metrics, export, report.
 
-The run is written aside in `runs/<task>/.<run_id>.tmp`, where a killed one leaves its checkpoints: started again with the
-same inputs it has the same id and goes on from them. Published folders are never written again.
+The run is written aside in `runs/<task>/.<run_id>.tmp`, where a killed one leaves its checkpoints: started again with
+the same inputs it has the same id and goes on from them. Published folders are never written again.
 """
 
 from __future__ import annotations

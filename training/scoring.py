@@ -32,7 +32,7 @@ def predict(
     """The model's answers, rows as in `examples`.
 
     Returns:
-        Binary: `score` float64 [n], probabilities. Next item: `rank` int64 [n], `ranked` int64 [n, 20] output positions.
+        Binary: `score` float64 [n], a probability. Next item: `rank` int64 [n], `ranked` int64 [n, 20] positions.
     """
     training, device = model.training, next(model.parameters()).device
     model.eval()

@@ -27,7 +27,7 @@ class Task:
     that the label is 1, null if never); the `request` fields, if any.
 
     `horizon` + `label_delay`: how long after t the label is complete; examples that the log ends before are left out.
-    `skip_scalars`: read the sequences of the feature service alone. `group`: examples of one group are resampled together.
+    `skip_scalars`: read the sequences of the feature service alone. `group`: whose examples are resampled together.
     `validation`, `test`: shares of the time range.
     `gates`: metric -> least value for a model to be published as good.
     """

@@ -16,7 +16,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from clicktrail.encoding import Encoding, Tokens
+from clicktrail.encoding import Encoding
+from clicktrail.windows import Tokens
 
 TRAIN, VALIDATION, TEST = 0, 1, 2
 SPLITS = ("train", "validation", "test")
@@ -107,7 +108,8 @@ def load(folder: Path) -> TrainingSet:
         encoding=encoding,
         tokens={
             one.view: Tokens(
-                **{part: np.load(folder / f"{one.view}__{part}.npy") for part in ("ids", "numbers", "starts", "ends")}
+                **{part: np.load(folder / f"{one.view}__{part}.npy") for part in ("ids", "numbers", "starts", "ends")},
+                edge=one.edge,
             )
             for one in encoding.spec.sequences
         },

@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clicktrail.encoding import FIRST, PAD, UNKNOWN, Encoding, rows_of_lists
+from clicktrail.encoding import FIRST, PAD, UNKNOWN, Encoding
 from clicktrail.input_spec import InputSpec, SequenceSpec
+from clicktrail.rows import rows_of_lists
 from clicktrail.scales import RATE_STRENGTH, Scale, hour_and_weekday, smoothed_rate, time_bucket
 from clicktrail.windows import jagged_of_lists, window_mean, window_positions
 
@@ -39,7 +40,9 @@ SPEC = InputSpec(
 )
 
 
-def features(rows: list[dict[str, list[Any]]], counts: list[int | None], rates: list[list[int] | None]) -> Any:
+def features(
+    rows: list[dict[str, list[Any]]], counts: list[int | None], rates: list[list[int] | None]
+) -> dict[str, Any]:
     fields = ("kind", "price_minor", "shop", "event_timestamp")
     card = {field: [row[field] for row in rows] for field in fields}
     return {"card": card, "stats": {"count": counts, "rate": rates}}
@@ -74,7 +77,7 @@ def test_last_events_alone() -> None:
 
 
 def test_vocabulary_codes() -> None:
-    """Null is PAD, a value that the training range had not seen is UNKNOWN, the most frequent known value comes first."""
+    """Null is PAD, a value that training had not seen is UNKNOWN, the most frequent known value comes first."""
     encoding = fitted()
     assert encoding.codes("kind", [None, "never", "a"]).tolist() == [PAD, UNKNOWN, FIRST]
     assert encoded()["card__ids"][0, :, 0].tolist() == [encoding.codes("kind", ["b"])[0], PAD, FIRST]

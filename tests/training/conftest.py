@@ -10,8 +10,8 @@ import pyarrow as pa
 import pytest
 
 from clicktrail.declarations import days, sequence, to_json
-from clicktrail.encoding import jagged_of_lists
 from clicktrail.jagged import JaggedFeatures
+from clicktrail.windows import jagged_of_lists
 from training.build_set import Examples, assemble
 from training.split import time_split
 from training.task import load_task
@@ -49,7 +49,7 @@ def random_sequence(rng: np.random.Generator, lengths: np.ndarray, ends_at: np.n
 
 
 def make_set(name: str, rows: int = 600, seed: int = 0) -> TrainingSet:
-    """A training set of a task from random events; the label follows the last event, so that there is something to learn."""
+    """A training set of a task from random events; labels follow from the last event, so there is something to learn."""
     rng = np.random.default_rng(seed)
     task = load_task(name)
     t = np.sort(rng.integers(100 * DAY, 200 * DAY, rows))

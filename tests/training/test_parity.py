@@ -53,8 +53,8 @@ def trained_path(model: SequenceModel, data: TrainingSet, examples: np.ndarray) 
     for batch in batches(data, plan(data, examples, share=True), tokens=4_000, rows=64, rng=np.random.default_rng(0)):
         out = model(tensors(batch))
         if model.head == NEXT_ITEM:
-            e_ID, bias_I = model.item_vectors()
-            out = out @ e_ID.T + bias_I
+            vectors, bias = model.item_vectors()
+            out = out @ vectors.T + bias
         else:
             out = torch.sigmoid(out)
         found |= dict(zip(batch["example"].tolist(), out.numpy(), strict=True))

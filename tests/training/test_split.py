@@ -27,5 +27,5 @@ def test_labels_are_complete_before_the_next_range(days: int, wait: int, validat
 
 def test_too_short_a_log_is_refused() -> None:
     """A log that is shorter than its labels take is an error that says so."""
-    with pytest.raises(ValueError, match="9.0 days, but each label takes 14.0 days"):
+    with pytest.raises(ValueError, match=r"9\.0 days, but each label takes 14\.0 days"):
         time_split(0, 9 * DAY, wait=14 * DAY, validation=0.1, test=0.1)

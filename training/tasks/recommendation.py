@@ -35,6 +35,7 @@ TASK = Task(
             last=50,
             categories=("item_id", "event_type", "category_id"),
             numbers=("price_minor",),
+            rise=True,  # dearer or cheaper than the item before: the direction of a comparison
         ),
     ),
     skip_scalars=True,  # measured: aggregates at every view of every user cost a minute and add nothing to next-item

@@ -59,9 +59,12 @@ TASK = Task(
     sequences=(
         SequenceSpec(
             view="user_recent_v1",
-            last=50,
+            last=100,
             categories=("event_type", "category_id"),
             numbers=("price_minor",),
+            age=True,
+            visits=30,  # a rhythm of visits, not of clicks, says whether somebody is due or gone
+            rhythm=30,
         ),
     ),
     baselines=("recency_frequency", "gradient_boosting"),
