@@ -55,7 +55,7 @@ $(STAMP):
 
 .PHONY: setup lock
 setup: $(STAMP) ## .venv with the locked dependencies
-	@:
+	@mkdir -p $(CLICKTRAIL_HOME)/shops/$(SHOP) # so that `feast` finds a place for its registry, also outside make
 
 # what a CUDA build of torch brings along is its own: no lock can hold it for every machine
 UNLOCKED := torch triton cuda-bindings cuda-pathfinder cuda-toolkit $(addprefix nvidia-,cublas cuda-cupti cuda-nvrtc \
@@ -102,7 +102,9 @@ summary: setup ## the closing table
 
 serve: setup ## serve the newest bundle: make serve TASK=fraud PORT=3000
 	@test -n "$(TASK)" || { echo "say which: make serve TASK=recommendation, retention or fraud"; exit 2; }
-	@exec bentoml serve clicktrail-$(TASK):latest --port $(PORT)
+	@# a bundle knows its shop, home and clock: only what the caller set says otherwise
+	@exec env $(foreach v,CLICKTRAIL_HOME CLICKTRAIL_CLOCK,$(if $(filter file,$(origin $(v))),-u $(v))) \
+	  $(if $(filter file,$(origin SHOP)),-u CLICKTRAIL_SHOP) bentoml serve clicktrail-$(TASK):latest --port $(PORT)
 
 # ---- looking
 
@@ -134,5 +136,5 @@ lint: setup ## ruff, mypy, import-linter
 format: setup ## let ruff format the code
 	@ruff check --fix . && ruff format .
 
-clean: ## remove what runs produced (not .venv)
-	rm -rf $(CLICKTRAIL_HOME) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+clean: ## remove what runs produced under var/ (not .venv, and no other CLICKTRAIL_HOME)
+	rm -rf var .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

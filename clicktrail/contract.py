@@ -240,9 +240,9 @@ _EVENT_RULES: tuple[RowRule, ...] = (
         column="label_of",
         violated=(
             f"coalesce(event_type = '{LABEL}', false) and "
-            "(coalesce(label_of, '') = '' or coalesce(label, '') = '' or label_value is null)"
+            "(coalesce(label_of, '') = '' or coalesce(label, '') = '' or coalesce(label_value not in (0, 1), true))"
         ),
-        reason="a label must say of which event, what, and whether it is so",
+        reason="a label must say of which event, what, and whether it is so (0 or 1)",
         remedy="send label_of (an event_id), label and label_value (0 or 1)",
     ),
     RowRule(

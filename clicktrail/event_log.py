@@ -100,7 +100,7 @@ class EventLog:
         return max(whole, default=0)
 
     def digest(self, stop: int | None = None) -> str:
-        """Digest of the content before `stop`, forgotten users left out; how rows lie in segments does not matter."""
+        """Digest of the content before `stop` and of who was forgotten; how rows lie in segments does not matter."""
         manifest = self._manifest()
         stop = manifest["version"] if stop is None else stop
         total = np.zeros(2, np.uint64)

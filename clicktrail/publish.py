@@ -34,6 +34,7 @@ def publish_file(target: Path, write: Callable[[Path], None], name: str) -> None
     Failpoints: `<name>.before_rename` and `<name>.after_rename`.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
+    _sweep_killed(target)
     aside = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
         write(aside)
@@ -90,6 +91,24 @@ def sweep(folder: Path) -> None:
             shutil.rmtree(path)
         else:
             path.unlink(missing_ok=True)
+
+
+def _sweep_killed(target: Path) -> None:
+    """Remove what killed writers left aside of `target`; a writer that is alive keeps its own."""
+    for path in target.parent.glob(f".{target.name}.*.tmp"):
+        writer = path.name.split(".")[-2]
+        if writer.isdigit() and not _alive(int(writer)):
+            path.unlink(missing_ok=True)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # somebody else's
+        return True
+    return True
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -1,8 +1,9 @@
 """Where things lie and what time it is: the only module that reads environment variables.
 
-CLICKTRAIL_HOME   folder of everything that a run produces (default: `var/` of the checkout, else ~/.clicktrail)
-CLICKTRAIL_SHOP   whose data (default: demo); every shop has its own log, registry and online state
-CLICKTRAIL_CLOCK  `wall` (default), `log` (the end of the event log: for replayed data), or an ISO 8601 time
+CLICKTRAIL_HOME          folder of everything that a run produces (default: `var/` of the checkout, else ~/.clicktrail)
+CLICKTRAIL_SHOP          whose data (default: demo); every shop has its own log, registry and online state
+CLICKTRAIL_FEATURE_REPO  the Feast repo (default: `feature_repo/` of the checkout)
+CLICKTRAIL_CLOCK         `wall` (default), `log` (the end of the event log: for replayed data), or an ISO 8601 time
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ class Settings:
     home: Path
     shop: str = "demo"
     clock: str = "wall"
+    feature_repo: Path = _CHECKOUT / "feature_repo"
 
     @property
     def shop_home(self) -> Path:
@@ -68,11 +70,6 @@ class Settings:
         """`<task>/<run_id>/`, and `<task>/latest`."""
         return self.home / "runs"
 
-    @property
-    def feature_repo(self) -> Path:
-        """The Feast repo of the checkout."""
-        return _CHECKOUT / "feature_repo"
-
 
 def load(environ: dict[str, str] | None = None) -> Settings:
     """Settings from environment variables.
@@ -91,4 +88,5 @@ def load(environ: dict[str, str] | None = None) -> Settings:
         home=Path(env.get("CLICKTRAIL_HOME") or default_home).expanduser().resolve(),
         shop=shop,
         clock=env.get("CLICKTRAIL_CLOCK") or "wall",
+        feature_repo=Path(env.get("CLICKTRAIL_FEATURE_REPO") or _CHECKOUT / "feature_repo").expanduser().resolve(),
     )

@@ -54,12 +54,20 @@ class World:
     """A few events in a log of their own."""
 
     def __init__(self, *events: dict[str, Any]) -> None:
-        """`events` as `event` and `label` make them; ids and order within the source are given where they lack."""
+        """`events` as `event` and `label` make them; ids and order within the source are given where they lack.
+
+        Raises:
+            ValueError: an event that a log would refuse: too far ahead of its arrival, or of a doubled id.
+        """
         rows = [
             {**dict.fromkeys(arrow_schema().names), "event_id": f"event {place}", "source_seq": place, **one}
             for place, one in enumerate(events)
         ]
         self._table = pa.Table.from_pylist(rows, schema=arrow_schema())
+        with tempfile.TemporaryDirectory() as folder:
+            refused = EventLog(Path(folder)).append(self._table).rejected.to_pylist()
+        if refused:
+            raise ValueError("; ".join(f"event {one['row']}: {one['reason']}" for one in refused))
 
     def value(self, view: Any, feature: str, entity: str, at: str | datetime) -> Any:  # noqa: ANN401 - any feature's value
         """The value of a feature for an entity at a time, read offline and online.

@@ -73,12 +73,17 @@ def _run(options: argparse.Namespace, settings: Settings) -> int:
     sides = take_in_side_tables(options.events, mapping, settings, gate=gate, allow=options.allow)
     gate.write_docs()
     _print_intake(outcome, sides)
-    docs = settings.data_docs / "index.html"
-    where = [f"log at offset {EventLog(settings.log).version:,}"]
-    where += [f"quarantine {settings.quarantine}"] if settings.quarantine.is_dir() else []
-    where += [f"data docs {docs}"] if docs.exists() else []
-    print(f"\n{'; '.join(where)} ({time.monotonic() - started:.1f} s)")
+    where = [] if options.check else _places(settings)
+    print(f"\n{'; '.join([f'log at offset {EventLog(settings.log).version:,}', *where])}", end="")
+    print(f" ({time.monotonic() - started:.1f} s)")
     return _print_stopped(outcome, sides)
+
+
+def _places(settings: Settings) -> list[str]:
+    """Where a person looks next."""
+    docs = settings.data_docs / "index.html"
+    found = [f"quarantine {settings.quarantine}"] if settings.quarantine.is_dir() else []
+    return [*found, f"data docs {docs}"] if docs.exists() else found
 
 
 def _print_intake(outcome: Outcome, sides: list[SideOutcome]) -> None:

@@ -37,6 +37,7 @@ _OF_TASK: dict[str, dict[str, Any]] = {
     },
     "retention": _SCORE,
     "fraud": {
+        "event_id": {"type": "string", "description": "the payment's"},
         **_SCORE,
         "threshold": {"type": "number", "description": "stated threshold of the run"},
         "flagged": {"type": "boolean", "description": "score >= threshold"},
@@ -76,6 +77,8 @@ def openapi(task: str) -> dict[str, Any]:
                         },
                         "400": {"description": "a field breaks a rule", "content": _json(refused)},
                         "413": {"description": "the body is too large"},
+                        "429": {"description": "too many requests in flight: try again a little later"},
+                        "504": {"description": "the body did not come in time"},
                         "503": {"description": "the online state cannot be read now"},
                     },
                 }

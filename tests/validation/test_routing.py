@@ -50,7 +50,7 @@ def naive(row: dict[str, Any]) -> bool:
         and (bool(row["user_id"]) or kind == "label")
         and (bool(row["item_id"]) or kind not in ITEM_EVENT_TYPES)
         and (row["price_minor"] is not None or kind != "payment")
-        and (kind != "label" or (bool(row["label_of"]) and bool(row["label"]) and row["label_value"] is not None))
+        and (kind != "label" or (bool(row["label_of"]) and bool(row["label"]) and row["label_value"] in (0, 1)))
         and happened - arrived <= dt.timedelta(seconds=300)
     )
 
