@@ -25,6 +25,7 @@ from feast.infra.registry.base_registry import BaseRegistry
 from feast.repo_config import RepoConfig
 
 from clicktrail import settings
+from clicktrail.clock import microseconds
 from clicktrail.data_source import EventLogSource, declaration_of
 from clicktrail.event_log import EventLog
 from clicktrail.retrieval import ROW, EventLogRetrievalJob, Wanted, microseconds_of
@@ -149,7 +150,7 @@ class EventLogOfflineStore(OfflineStore):
         declaration = data_source.declaration
         key = declaration.entity_key
         ids = log.query(f"select distinct {key} from events where {key} is not null order by {key}", stop=stop)
-        end = int(end_date.astimezone(UTC).timestamp() * 1_000_000)
+        end = microseconds(end_date)
         rows = ids.append_column(timestamp_field, pa.array(np.full(ids.num_rows, end), pa.timestamp("us", tz="UTC")))
         return EventLogRetrievalJob(
             log=log,

@@ -43,8 +43,10 @@ def preview(store: FeatureStore, view: str, entity: str, now: int, at: int) -> l
 
 def render(rows: list[tuple[str, Any, Any]], now: int, at: int) -> str:
     """The rows as an aligned text; long lists show their newest elements."""
-    texts = [(name, _short(online), _short(offline)) for name, online, offline in rows]
-    texts = [(name, online, "same" if online == offline else offline) for name, online, offline in texts]
+    texts = [
+        (name, _short(online), "same" if _plain(online) == _plain(offline) else _short(offline))
+        for name, online, offline in rows
+    ]
     header = ("feature", f"online, {moment(now):%Y-%m-%d %H:%M}", f"offline, {moment(at):%Y-%m-%d %H:%M}")
     widths = [max(len(row[place]) for row in [header, *texts]) for place in range(2)]
     return "\n".join(
@@ -60,7 +62,9 @@ def _short(value: Any) -> str:  # noqa: ANN401 - a value of any feature
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401 - a value of any feature
-    return value.strftime("%Y-%m-%d %H:%M:%S") if isinstance(value, datetime) else value
+    if isinstance(value, list):
+        return [_plain(one) for one in value]
+    return value.strftime("%Y-%m-%d %H:%M:%S") if isinstance(value, datetime) else value  # Feast's times are seconds
 
 
 def main(settings: Settings) -> None:
