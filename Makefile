@@ -3,6 +3,8 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
+# steps follow one another, under make -j too
+.NOTPARALLEL:
 
 # ---- what a caller may set
 TASK     ?=
