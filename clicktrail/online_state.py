@@ -116,15 +116,22 @@ class OnlineState:
 
         State of another log, or older than a user's wish to be forgotten, is dropped and built again.
         `progress` is called with the number of log rows done.
+
+        Raises:
+            ValueError: the view is here with another declaration, or is removed meanwhile.
         """
         self.prepare(declaration)
         stop = log.version if stop is None else stop
         while True:
             with self._writing() as con:
                 forgotten = log.forgotten_digest  # asked each time: else two at once, an old and a new one, never agree
-                offset, epoch, before = con.execute(
+                meta = con.execute(
                     'select "offset", epoch, forgotten from meta where view = ?', [declaration.name]
                 ).fetchone()
+                if meta is None:
+                    message = f"view {declaration.name!r} was removed while its state was brought up to the log"
+                    raise ValueError(message)
+                offset, epoch, before = meta
                 if (epoch and epoch != log.epoch) or (offset and before != forgotten):
                     con.execute("delete from state where view = ?", [_key(declaration)])
                     offset = 0

@@ -160,6 +160,16 @@ def test_dropping_a_view_leaves_those_of_a_like_name(tmp_path: Path) -> None:
     assert {view.split("@")[0] for (view,) in con.execute("select view from state")} == {*names[1:]}
 
 
+def test_a_view_removed_meanwhile_is_an_error_in_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody else's `feast apply` may take a view away between two stretches."""
+    log = EventLog(tmp_path / "log")
+    log.append(rows({}, {}))
+    monkeypatch.setattr(online_state, "STRETCH", 1)
+    store = OnlineState(tmp_path / "online.db")
+    with pytest.raises(ValueError, match="'recent_v1' was removed"):
+        store.catch_up(log, RECENT, progress=lambda _: store.drop("recent_v1"))
+
+
 def test_a_folder_may_have_any_name(tmp_path: Path) -> None:
     """Characters that mean something in a URI are read as they stand."""
     path = tmp_path / "50%20 off? #1" / "online.db"
