@@ -298,11 +298,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--clock", default=chosen.clock, help="default clock of the service: wall, log or a time")
     given = parser.parse_args(arguments)
     run = (given.run or chosen.runs / given.task / "latest").expanduser()
+    # a bundle reads the state of the shop that its run learned from, whichever shop this command stands in
+    facts = _json(run / "metrics.json") if (run / "metrics.json").is_file() else {}
+    shop = facts.get("data", {}).get("shop") or chosen.shop
     config = BuildConfig(
         task=given.task,
         run=run.resolve(),
         home=chosen.home,
-        shop=chosen.shop,
+        shop=shop,
         clock=given.clock,
         bentoml_home=Path(BentoMLContainer.bentoml_home.get()),
     )

@@ -66,7 +66,8 @@ def training_set(task: Task, config: RunConfig, settings: Settings, *, force: bo
         return folder, True
     chosen = choose_examples(task, config, log, stop)
     features = read_features(task, settings, chosen.table, references)
-    data = assemble(task, chosen, features, log_manifest(task, log, stop, declared, chosen))
+    origin = {"shop": settings.shop, **log_manifest(task, log, stop, declared, chosen)}
+    data = assemble(task, chosen, features, origin)
     aside = folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(aside, ignore_errors=True)  # of a run that was killed
     save(data, aside)

@@ -109,6 +109,7 @@ def execute(
     metrics |= {
         "config": {"preset": config.preset, "encoder": config.encoder.family, "seed": config.seed},
         "data": {
+            "shop": data.manifest.get("shop", ""),
             "log_offset": data.manifest["log_offset"],
             "digest": data.digest,
             "events": data.manifest["events"],
