@@ -122,8 +122,9 @@ class InputSpec:
     def from_json(cls, data: Mapping[str, Any]) -> InputSpec:
         """What `to_json` wrote."""
         tuples = {name: tuple(value) for name, value in data.items() if name != "sequences"}
-        sequences = tuple(
-            SequenceSpec(**{name: tuple(value) if isinstance(value, list) else value for name, value in one.items()})
-            for one in data["sequences"]
-        )
-        return cls(sequences=sequences, **tuples)
+        return cls(sequences=tuple(SequenceSpec(**_with_tuples(one)) for one in data["sequences"]), **tuples)
+
+
+def _with_tuples(data: Mapping[str, Any]) -> dict[str, Any]:
+    """JSON data with the tuples that JSON made lists of."""
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in data.items()}

@@ -65,7 +65,9 @@ def jagged_of_lists(columns: Mapping[str, Any]) -> JaggedSequence:
     Raises:
         ValueError: the fields of a row have lists of different lengths.
     """
-    values, dictionaries, nulls = {}, {}, {}
+    values: dict[str, np.ndarray] = {}
+    dictionaries: dict[str, list[str]] = {}
+    nulls: dict[str, np.ndarray] = {}
     lengths: np.ndarray | None = None
     for field, column in columns.items():
         array = column if isinstance(column, pa.Array) else pa.array(column)
