@@ -5,6 +5,7 @@ In float32 on a CPU, with bf16 and compiled steps on a GPU. Killed, it goes on f
 
 from __future__ import annotations
 
+import logging
 import time
 import warnings
 from dataclasses import dataclass
@@ -89,6 +90,7 @@ def fit(
         max_epochs: stop after so many epochs, with the schedule of the whole fit.
         progress: show progress bars.
     """
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # it would tell of devices and sell loggers
     pl.seed_everything(config.seed, verbose=False)
     gpu = accelerator == "gpu" or (accelerator == "auto" and torch.cuda.is_available())
     task = SequenceTask(build_model(data, config), data, config.fit, metric, config.seed)
@@ -102,7 +104,7 @@ def fit(
     curves = _Curves(folder / "curves.csv")
     watch: list[Callback] = [best, speed, curves]
     if config.fit.patience:
-        watch.append(EarlyStopping("val_metric", mode="max", patience=config.fit.patience))
+        watch.append(EarlyStopping("val_metric", mode="max", patience=config.fit.patience, strict=False))
     if progress:
         watch.append(TQDMProgressBar(refresh_rate=5))
     with warnings.catch_warnings():
@@ -133,8 +135,11 @@ def fit(
         state: dict[str, Any] = torch.load(best.best_model_path, map_location="cpu", weights_only=False)["state_dict"]
         own = {name.removeprefix("model."): value for name, value in state.items() if name.startswith("model.")}
         task.model.load_state_dict(own)
+    # a fresh module: compiled ones cannot be exported
+    model = build_model(data, config)
+    model.load_state_dict(task.model.cpu().state_dict())
     return Fitted(
-        model=task.model.cpu().eval(),
+        model=model.eval(),
         curves=curves.read(),
         best_metric=float(best.best_model_score or 0.0),
         epochs=trainer.current_epoch,

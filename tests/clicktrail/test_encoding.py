@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 from datetime import UTC, datetime
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,7 @@ from clicktrail.encoding import FIRST, PAD, UNKNOWN, Encoding
 from clicktrail.input_spec import InputSpec, SequenceSpec
 from clicktrail.rows import rows_of_lists
 from clicktrail.scales import RATE_STRENGTH, Scale, hour_and_weekday, smoothed_rate, time_bucket
+from clicktrail.visits import rhythm
 from clicktrail.windows import jagged_of_lists, window_mean, window_positions
 
 SECOND = 1_000_000
@@ -197,6 +200,61 @@ def test_window_mean_against_naive(values: list[int | None], data: st.DataObject
     found = window_mean(np.array([start]), np.array([end]), array)[0]
     known = [value for value in values[start:end] if value is not None]
     assert np.isnan(found) if not known else found == pytest.approx(sum(known) / len(known))
+
+
+def naive_rhythm(times: list[int], t: int) -> list[float]:
+    """Visits are parted by more than 30 minutes; pauses run from visit to visit, in hundredths of a logarithm."""
+    begins = [at for place, at in enumerate(times) if place == 0 or at - times[place - 1] > 1_800 * SECOND]
+    pauses = [100 * math.log(max((b - a) / SECOND, 1)) for a, b in pairwise(begins)]
+    if not pauses:
+        return [len(begins), math.nan, math.nan, math.nan, math.nan]
+    mean = sum(pauses) / len(pauses)
+    spread = math.sqrt(sum((one - mean) ** 2 for one in pauses) / len(pauses)) if len(pauses) > 1 else math.nan
+    return [len(begins), mean, spread, pauses[-1] - mean, 100 * math.log(max((t - begins[-1]) / SECOND, 1)) - mean]
+
+
+@given(st.lists(st.lists(st.integers(0, 20_000), max_size=8), min_size=1, max_size=4))
+def test_rhythm_against_naive(windows: list[list[int]]) -> None:
+    """Number of visits, mean and spread of pauses, last pause and time since are what a loop over visits finds."""
+    rows = [sorted(T + SECOND * 60 * one for one in window) for window in windows]
+    lengths = np.array([len(row) for row in rows])
+    t = T + SECOND * 60 * 30_000
+    ends = np.cumsum(lengths)
+    time = np.array([one for row in rows for one in row], np.int64)
+    found = np.stack(rhythm(time, ends - lengths, ends, np.full(len(rows), t), 30), 1)
+    for row, values in zip(rows, found, strict=True):
+        np.testing.assert_allclose(values, naive_rhythm(row, t), atol=1e-3)
+
+
+def test_events_of_a_visit_become_one() -> None:
+    """With `visits` a window has one token a visit: its last event, how many there were, the time between visits."""
+    one = SequenceSpec(view="card", last=9, categories=("kind",), visits=30)
+    spec = InputSpec(sequences=(one,))
+    minutes = [0, 10, 20, 120, 125]
+    view = {"kind": [["a", "b", "c", "a", "b"]], "event_timestamp": [[T + minute * 60 * SECOND for minute in minutes]]}
+    rows = rows_of_lists(spec, {"card": view}, {}, np.array([T + 200 * 60 * SECOND]))
+    encoding = Encoding.fit(spec, rows)
+    tokens = encoding.tokens("card", rows)
+    assert tokens.ids[:, 0].tolist() == encoding.codes("kind", ["c", "b"]).tolist()
+    assert tokens.ids[:, one.id_columns.index("kind_before")].tolist() == encoding.codes("kind", ["b", "a"]).tolist()
+    assert tokens.numbers[:, one.number_columns.index("events")].tolist() == pytest.approx(
+        [math.log(3) / 2, math.log(2) / 2]
+    )
+    assert tokens.ids[1, -1] == time_bucket(np.array([120 * 60.0]))[0]
+
+
+def test_the_request_can_be_the_last_event() -> None:
+    """With `request` the payment being scored follows the card's payments, with its own gap, step and novelty."""
+    one = SequenceSpec(view="card", last=9, numbers=("price_minor",), seen=("shop",), steps=True, request=True)
+    spec = InputSpec(sequences=(one,))
+    view = {"price_minor": [[99]], "shop": [["s1"]], "event_timestamp": [[T]]}
+    request = {"price_minor": [199], "shop": ["s2"]}
+    rows = rows_of_lists(spec, {"card": view}, request, np.array([T + 60 * SECOND]))
+    tokens = Encoding.fit(spec, rows).tokens("card", rows)
+    assert (tokens.ends - tokens.starts).tolist() == [2]
+    assert tokens.numbers[1, one.number_columns.index("price_minor_step")] == pytest.approx(math.log(200 / 100))
+    assert tokens.numbers[1, one.number_columns.index("seen_shop")] == 0
+    assert tokens.ids[1, -1] == time_bucket(np.array([60.0]))[0]
 
 
 @settings(max_examples=50)

@@ -49,7 +49,7 @@ def random_sequence(rng: np.random.Generator, lengths: np.ndarray, ends_at: np.n
 
 
 def make_set(name: str, rows: int = 600, seed: int = 0) -> TrainingSet:
-    """A training set of a task from random events; labels follow from the last event, so there is something to learn."""
+    """A training set of a task from random events; labels follow from the last event, so something can be learnt."""
     rng = np.random.default_rng(seed)
     task = load_task(name)
     t = np.sort(rng.integers(100 * DAY, 200 * DAY, rows))

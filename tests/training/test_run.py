@@ -38,14 +38,14 @@ def truth_of(data: TrainingSet, column: str) -> pa.Table:
 
 @pytest.mark.slow
 def test_a_run_leaves_what_the_design_lists_and_survives_kills(synthetic: Sets, tmp_path: Path) -> None:
-    """Killed after the fit, before and after the rename and before `latest` moves, the next command completes it."""
+    """Killed before the rename, or before `latest` moves, a run is completed by the next command and stands once."""
     data = synthetic("fraud")
     save(data, tmp_path / "set")
     (tmp_path / "truth").mkdir()
     pq.write_table(truth_of(data, "p"), tmp_path / "truth" / "fraud.parquet")
     runs = tmp_path / "var" / "runs" / "fraud"
     truth = ("--truth", str(tmp_path / "truth"))
-    for name in ("run.after_fit", "run.before_rename", "run.after_rename", "run.latest.before_point"):
+    for name in ("run.before_rename", "run.latest.before_point"):
         killed = command(tmp_path, "fraud", *truth, failpoint=name)
         assert killed.returncode == -9, (name, killed.stderr[-1000:])
         assert not (runs / "latest").exists()
