@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import duckdb
@@ -10,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from clicktrail.contract import EVENT_COLUMNS, arrow_schema, row_rules
+from clicktrail.contract import EVENT_COLUMNS, ITEM_COLUMNS, USER_COLUMNS, arrow_schema, row_rules
 from ingestion.demo_shop import main, make_shop
 from ingestion.shop.parameters import ShopParameters, with_settings
 
@@ -159,6 +163,19 @@ def test_a_finished_folder_is_left_alone_and_another_shop_is_refused(shop: Path)
         make_shop(ShopParameters(events=40_000, days=42, seed=4), shop / "out", shop / "truth")
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("failpoint", ["shop_truth.before_rename", "shop_truth.after_rename", "shop.before_rename"])
+def test_killed_at_a_publish_it_is_made_whole_by_the_next_run(tmp_path: Path, failpoint: str) -> None:
+    """Killed there, no half folder stands in place, and the same command completes both and leaves nothing aside."""
+    command = [sys.executable, "-m", "ingestion.demo_shop", "--events", "3000", "--days", "28"]
+    command += ["--out", str(tmp_path / "out"), "--truth", str(tmp_path / "truth")]
+    killed = subprocess.run(command, env={**os.environ, "CLICKTRAIL_FAILPOINT": failpoint}, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert not (tmp_path / "out").exists()
+    assert make_shop(ShopParameters(events=3000, days=28), tmp_path / "out", tmp_path / "truth")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "truth"]
+
+
 def test_the_command_line_passes_every_parameter_on(tmp_path: Path) -> None:
     """Size, days, seed and --set reach the manifest."""
     arguments = ["--events", "5000", "--days", "28", "--seed", "9", "--set", "buy=0.5", "--set", "periods=2,4,7,12,21"]
@@ -189,8 +206,6 @@ def test_a_parameter_that_cannot_be_is_named(settings: dict[str, str], said: str
 
 def test_catalogue_tables_have_the_contract_schema(shop: Path) -> None:
     """Item and user tables read back under the contract's schema."""
-    from clicktrail.contract import ITEM_COLUMNS, USER_COLUMNS
-
     for name, columns in (("items", ITEM_COLUMNS), ("users", USER_COLUMNS)):
         table = pq.read_table(shop / "out" / f"{name}.parquet")
         assert table.schema.names == arrow_schema(columns).names
