@@ -26,12 +26,14 @@ from tqdm import tqdm
 
 from clicktrail.contract import ITEM_COLUMNS, USER_COLUMNS, arrow_schema
 from clicktrail.publish import publish_folder
+from ingestion.shop.assembly import CODE
 from ingestion.shop.collector import Collected, Names, arrivals, collect, event_table, make_names
 from ingestion.shop.oracle_fraud import fraud_truth
 from ingestion.shop.oracle_recommendation import gather, ranks
 from ingestion.shop.oracle_retention import retention_truth
 from ingestion.shop.oracle_visits import see_visits
 from ingestion.shop.parameters import DAY, MICROSECONDS, ShopParameters, with_settings
+from ingestion.shop.scripts import HONEST
 from ingestion.shop.simulate import Shop, simulate
 
 MANIFEST = "manifest.json"
@@ -80,6 +82,7 @@ def write_files(folder: Path, shop: Shop, names: Names, collected: Collected, la
     pq.write_table(items_table(shop, names), folder / "items.parquet", compression="zstd")
     pq.write_table(users_table(shop, names), folder / "users.parquet", compression="zstd")
     clean = collected.clean[collected.clean >= 0]
+    paid = shop.events.type[clean] == CODE["payment"]
     manifest = {
         "digest": parameters.digest,
         "parameters": dataclasses.asdict(parameters),
@@ -88,7 +91,9 @@ def write_files(folder: Path, shop: Shop, names: Names, collected: Collected, la
         "late_rows": int(late[clean].sum()),
         "planted": collected.planted,
         "users": len(shop.users),
-        "payments": int((shop.events.label_of >= 0).sum()),
+        "payments": int(paid.sum()),
+        "frauds": int((paid & (shop.events.kind[clean] != HONEST)).sum()),
+        "labels": int((shop.events.label_of[clean] >= 0).sum()),
     }
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
 

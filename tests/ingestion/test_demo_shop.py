@@ -117,12 +117,14 @@ def test_clean_events_break_no_rule(con: duckdb.DuckDBPyConnection) -> None:
     assert _one(con, f"select count(*) from clean where {broken}") == 0
 
 
-def test_chargebacks_become_known_within_seven_days(con: duckdb.DuckDBPyConnection) -> None:
+def test_chargebacks_become_known_within_seven_days(shop: Path, con: duckdb.DuckDBPyConnection) -> None:
     """Every label speaks of a payment and is known after it, within 7 days."""
     query = """select count(*), count(*) filter (where p.event_type = 'payment'
                    and l.ingested_at > p.event_timestamp and l.ingested_at <= p.event_timestamp + interval 7 day)
                from clean l left join clean p on l.label_of = p.event_id where l.event_type = 'label'"""
     labels, right = con.execute(query).fetchone() or (0, 0)
+    assert labels == _manifest(shop)["labels"] <= _manifest(shop)["frauds"]
+    assert _one(con, "select count(*) from clean where event_type = 'payment'") == _manifest(shop)["payments"]
     assert labels > 10
     assert right == labels
 
