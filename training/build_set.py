@@ -110,7 +110,11 @@ def choose_examples(task: Task, config: RunConfig, log: EventLog, stop: int) -> 
     if not len(t):
         message = f"task {task.name!r}: the log holds no example of it ({task.question})"
         raise ValueError(message)
-    parts = time_split(int(t.min()), end, wait=task.wait, validation=task.validation, test=task.test)
+    # a few rows dated years away (35 of 84,475 in Taobao's) must not decide where the ranges lie
+    first, last = np.quantile(t, [0.002, 0.9998], method="closest_observation").astype(np.int64)
+    parts = time_split(
+        int(first), min(end, int(last) + task.wait), wait=task.wait, validation=task.validation, test=task.test
+    )
     split = parts.assign(t)
     label = _labels(table, split, parts) if task.head == "binary" else np.zeros(len(t))
     rng = np.random.default_rng([config.seed, 1])

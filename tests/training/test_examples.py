@@ -126,6 +126,18 @@ def test_recommendation_asks_at_every_view(tmp_path: Path) -> None:
     assert np.bincount(chosen.split).sum() == len(set(names))
 
 
+def test_rows_dated_years_away_do_not_move_the_split(tmp_path: Path) -> None:
+    """Three views of another decade among thousands leave the ranges where they were, by hours."""
+    rows = [event(f"v{hour}", hour * HOUR, "view", item_id=f"i{hour % 5}") for hour in range(2_400)]
+    odd = [event(f"x{place}", (place - 4_000) * DAY, "view", item_id="i0") for place in range(3)]
+    task, config = load_task("recommendation"), preset("small", "recommendation")
+    plain, strange = log_of(rows, tmp_path / "plain"), log_of([*odd, *rows], tmp_path / "strange")
+    expected = choose_examples(task, config, plain, plain.version).time_split
+    found = choose_examples(task, config, strange, strange.version).time_split
+    assert abs(found.test_start - expected.test_start) < 12 * HOUR
+    assert abs(found.train_end - expected.train_end) < 12 * HOUR
+
+
 def test_too_few_examples_are_refused(tmp_path: Path) -> None:
     """A log with too little of both labels is an error that says what is missing."""
     log = log_of([row for row in payments(300, 100) if row["event_type"] == "payment"], tmp_path)
