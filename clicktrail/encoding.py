@@ -310,7 +310,7 @@ class Encoding:
             labelled, total = np.asarray(rows.scalars[name], np.float64).T
             # log1p of a small rate is the rate: a thousandth is the unit that leaves shape to it
             raw[f"{name}__rate"] = 1000 * smoothed_rate(labelled, total, priors[name])
-            raw[f"{name}__all"] = total
+            raw[f"{name}__all"], raw[f"{name}__labelled"] = total, labelled
         for name in spec.request_numbers:
             raw[name] = np.array(
                 [np.nan if value is None else float(value) for value in rows.request[name]], np.float64

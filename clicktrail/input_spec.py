@@ -107,7 +107,7 @@ class InputSpec:
     @property
     def value_columns(self) -> tuple[str, ...]:
         """Names of the request's scaled values; `request_numbers` holds these, then a null flag for each."""
-        rates = (f"{name}__{part}" for name in self.rates for part in ("rate", "all"))
+        rates = (f"{name}__{part}" for name in self.rates for part in ("rate", "all", "labelled"))
         ratios = (f"{name}_to_{which}{view}" for view, name in self.ratios for which in ("", "last_of_"))
         matches = (f"{part}_{name}_in_{view}" for view, name in self.matches for part in ("same", "share"))
         since = (f"{part}_{one.view}" for one in self.sequences for part in ("since", "known"))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 TIME_BUCKETS = 50
-RATE_STRENGTH = 20.0
+RATE_STRENGTH = 5.0
 """The overall rate weighs as much as this many events in a smoothed label rate."""
 
 PIECES = 8

@@ -26,7 +26,7 @@ def small(task: str) -> RunConfig:
     return RunConfig(
         preset="small",
         encoder=EncoderConfig(family="gru", width=32, layers=1, dropout=0.25),
-        fit=FitConfig(epochs=8, tokens=8_192, rows=256, rate=2e-3, weight_decay=0.05, average=0.995, seconds=240),
+        fit=FitConfig(epochs=7, tokens=8_192, rows=256, rate=2e-3, weight_decay=0.05, average=0.995, seconds=240),
         head_dropout=0.25,
         train_examples=60_000,
         validation_examples=30_000,

@@ -50,7 +50,7 @@ TASK = Task(
         ),
         SequenceSpec(
             view="user_recent_v1",
-            last=60,
+            last=100,
             seen=("category_id",),
             rhythm=30,
             categories=("event_type", "category_id"),
