@@ -10,6 +10,12 @@ import pytest
 _SHARED = Path(__file__).resolve().parent.parent.parent / "shared"
 
 
+def pytest_configure() -> None:
+    """Whose shop the caller stands in is none of the tests' business: make sets these for its own targets."""
+    for name in [one for one in os.environ if one.startswith("CLICKTRAIL_") and one != "CLICKTRAIL_DATA"]:
+        del os.environ[name]
+
+
 @pytest.fixture(scope="session")
 def data() -> Path:
     """The folder of real data sets; they may not be passed on, so a checkout alone does not have them."""
