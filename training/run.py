@@ -31,6 +31,7 @@ from training.task import Task
 from training.training_set import TEST, VALIDATION, TrainingSet
 
 Say = Callable[[str], None]
+_ABANDONED_SECONDS = 7 * 86_400
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,8 +136,9 @@ def publish(place: Place) -> None:
     if not place.target.is_dir():
         publish_folder(place.target, place.aside, "run")
     point(place.latest, place.target, "run.latest")
-    for left in place.target.parent.glob(".*.tmp"):  # of runs that were killed and then superseded
-        if left.is_dir() and not left.is_symlink():
+    for left in place.target.parent.glob(".*.tmp"):  # of runs that were killed and never gone on with
+        abandoned = time.time() - left.lstat().st_mtime > _ABANDONED_SECONDS  # a younger one may be at work right now
+        if abandoned and left.is_dir() and not left.is_symlink():
             shutil.rmtree(left)
 
 
