@@ -76,6 +76,7 @@ def publish_folder(target: Path, aside: Path, name: str) -> None:
 
 def point(link: Path, target: Path, name: str) -> None:
     """Make `link` point at its sibling `target` in one step."""
+    _sweep_killed(link)
     aside = link.with_name(f".{link.name}.{os.getpid()}.tmp")
     aside.unlink(missing_ok=True)
     aside.symlink_to(target.name)
