@@ -115,7 +115,7 @@ preview: setup ## a feature's values for an entity, now or at a time: VIEW=user_
 	@python -m clicktrail.preview --view "$(VIEW)" --entity "$(ENTITY)" $(if $(AT),--at "$(AT)")
 
 ui: setup ## Feast's user interface on port 8888
-	@$(FEAST) ui
+	@$(FEAST) ui --host 127.0.0.1
 
 gpu-check: setup ## train, evaluate and export on a GPU; prints tokens/s and MFU
 	@python -m training.gpu_check $(ARGS)
