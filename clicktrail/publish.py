@@ -34,7 +34,7 @@ def publish_file(target: Path, write: Callable[[Path], None], name: str) -> None
     Failpoints: `<name>.before_rename` and `<name>.after_rename`.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    _sweep_killed(target)
+    sweep_killed(target)
     aside = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
         write(aside)
@@ -76,7 +76,7 @@ def publish_folder(target: Path, aside: Path, name: str) -> None:
 
 def point(link: Path, target: Path, name: str) -> None:
     """Make `link` point at its sibling `target` in one step."""
-    _sweep_killed(link)
+    sweep_killed(link)
     aside = link.with_name(f".{link.name}.{os.getpid()}.tmp")
     aside.unlink(missing_ok=True)
     aside.symlink_to(target.name)
@@ -94,12 +94,15 @@ def sweep(folder: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def _sweep_killed(target: Path) -> None:
+def sweep_killed(target: Path) -> None:
     """Remove what killed writers left aside of `target`; a writer that is alive keeps its own."""
     for path in target.parent.glob(f".{target.name}.*.tmp"):
         writer = path.name.split(".")[-2]
         if writer.isdigit() and not _alive(int(writer)):
-            path.unlink(missing_ok=True)
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
 
 
 def _alive(pid: int) -> bool:

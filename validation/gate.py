@@ -19,7 +19,7 @@ import pandas as pd
 import pyarrow as pa
 
 from clicktrail.contract import EVENT_COLUMNS, Column
-from clicktrail.publish import failpoint
+from clicktrail.publish import failpoint, sweep_killed
 from validation.batch import Stop, Thresholds
 from validation.suites import batch_expectations, contract_expectations, contract_frame
 
@@ -85,6 +85,7 @@ class Gate:
 
     def write_docs(self) -> None:
         """Write the Data Docs of this intake in the place of the last one's."""
+        sweep_killed(self.docs)
         if self._context is None:
             return
         self._context.build_data_docs()
