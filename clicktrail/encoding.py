@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -65,13 +66,13 @@ class Encoding:
     scales: dict[str, Scale]
     priors: dict[str, float]
 
-    def __post_init__(self) -> None:
-        """Index the vocabularies once."""
-        codes = {
+    @cached_property
+    def _codes(self) -> dict[str, dict[str, int]]:
+        """The code of each value, by field; made once."""
+        return {
             field: {value: FIRST + place for place, value in enumerate(values)}
             for field, values in self.vocabularies.items()
         }
-        object.__setattr__(self, "_codes", codes)
 
     # ---- what the model must know
 
@@ -256,7 +257,7 @@ class Encoding:
         return {"hour": 25, "weekday": 8}.get(column, TIME_BUCKETS)
 
     def _code_all(self, field: str, values: Iterable[Any]) -> np.ndarray:
-        codes: dict[str, int] = self._codes[field]  # type: ignore[attr-defined]
+        codes = self._codes[field]
         return np.array([PAD if value is None else codes.get(value, UNKNOWN) for value in values], np.int64)
 
     def _events(

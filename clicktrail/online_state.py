@@ -158,7 +158,7 @@ class OnlineState:
         """The views that are here, and how far each has come."""
         if not self.path.exists():
             return {}
-        with closing(self._open(read_only=True)) as con:
+        with closing(self.connect(read_only=True)) as con:
             if not con.execute("select 1 from sqlite_master where name = 'meta'").fetchone():
                 return {}  # Feast keeps views of other sources in this file too, and may have made it
             rows = con.execute('select view, fingerprint, "offset", watermark, epoch from meta').fetchall()
@@ -170,7 +170,7 @@ class OnlineState:
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with closing(self._open(read_only=False)) as con:
+        with closing(self.connect(read_only=False)) as con:
             con.execute("begin immediate")  # one writer at a time: the next one waits here
             try:
                 yield con
@@ -179,7 +179,8 @@ class OnlineState:
                 raise
             con.execute("commit")
 
-    def _open(self, *, read_only: bool) -> sqlite3.Connection:
+    def connect(self, *, read_only: bool) -> sqlite3.Connection:
+        """A connection of the caller's own to the file; writing makes it, with its tables."""
         if read_only:
             uri = f"{self.path.absolute().as_uri()}?mode=ro"
             return sqlite3.connect(uri, uri=True, timeout=60, check_same_thread=False)
@@ -209,7 +210,7 @@ class OnlineReader:
                 raise ValueError(message)
             if here[name].fingerprint != declaration.fingerprint:
                 raise ValueError(_changed(name))
-        self._connection = self._state._open(read_only=True)  # noqa: SLF001 - the same module
+        self._connection = self._state.connect(read_only=True)
 
     def meta(self) -> dict[str, object]:
         """`offset` and `watermark` (microseconds) of the view that is furthest behind, `epoch`, `fingerprints`."""
@@ -254,7 +255,7 @@ def finish(declaration: Declaration, found: Sequence[State], t: np.ndarray) -> d
 
 def declarations_here(path: Path | str) -> list[Declaration]:
     """The declarations whose state a SQLite file holds."""
-    with closing(OnlineState(path)._open(read_only=True)) as con:  # noqa: SLF001 - the same module
+    with closing(OnlineState(path).connect(read_only=True)) as con:
         return [from_json(json.loads(text)) for (text,) in con.execute("select declaration from meta order by view")]
 
 

@@ -98,14 +98,15 @@ def sweep_killed(target: Path) -> None:
     """Remove what killed writers left aside of `target`; a writer that is alive keeps its own."""
     for path in target.parent.glob(f".{target.name}.*.tmp"):
         writer = path.name.split(".")[-2]
-        if writer.isdigit() and not _alive(int(writer)):
+        if writer.isdigit() and not alive(int(writer)):
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
             else:
                 path.unlink(missing_ok=True)
 
 
-def _alive(pid: int) -> bool:
+def alive(pid: int) -> bool:
+    """Whether a process of this number is there."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

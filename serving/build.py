@@ -29,7 +29,7 @@ import yaml
 
 from clicktrail import settings as settings_module
 from clicktrail.clock import read_time
-from clicktrail.publish import publish_bytes, publish_folder, sweep
+from clicktrail.publish import alive, publish_bytes, publish_folder, sweep
 from clicktrail.settings import Settings
 from serving import manifest as manifests
 from serving.manifest import BUNDLE, MANIFEST, SOURCE, TASKS, VERSION_LENGTH, canonical, digest_of
@@ -256,23 +256,14 @@ def _staging(bentoml_home: Path) -> Iterator[Path]:
     parent = bentoml_home / "tmp"
     parent.mkdir(parents=True, exist_ok=True)
     for left in parent.glob("clicktrail-*"):
-        if left.is_dir() and not _alive(left.name.split("-")[1]):
+        writer = left.name.split("-")[1]
+        if left.is_dir() and not (writer.isdigit() and alive(int(writer))):
             shutil.rmtree(left, ignore_errors=True)
     aside = Path(tempfile.mkdtemp(prefix=f"clicktrail-{os.getpid()}-", dir=parent))
     try:
         yield aside
     finally:
         shutil.rmtree(aside, ignore_errors=True)
-
-
-def _alive(pid: str) -> bool:
-    try:
-        os.kill(int(pid), 0)
-    except (ValueError, ProcessLookupError):
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 @contextmanager

@@ -2,33 +2,12 @@
 
 from __future__ import annotations
 
-import torch
 from torch import nn
 
 from training.config import EncoderConfig
-
-
-class RNNEncoder(nn.Module):
-    """x_BLD -> h_BLD; the residual lets the last event through unchanged."""
-
-    def __init__(self, config: EncoderConfig) -> None:
-        """Build `config.layers` layers of width D."""
-        super().__init__()
-        self.recurrent = nn.RNN(
-            config.width,
-            config.width,
-            num_layers=config.layers,
-            batch_first=True,
-            dropout=config.dropout if config.layers > 1 else 0.0,
-        )
-        self.norm = nn.LayerNorm(config.width)
-
-    def forward(self, x_BLD: torch.Tensor) -> torch.Tensor:
-        """Causal by construction: padding to the right is never looked at."""
-        h_BLD, _ = self.recurrent(x_BLD)
-        return self.norm(x_BLD + h_BLD)
+from training.encoders.recurrent import RecurrentEncoder
 
 
 def build(config: EncoderConfig) -> nn.Module:
     """The encoder of this file."""
-    return RNNEncoder(config)
+    return RecurrentEncoder(nn.RNN, config)
