@@ -26,7 +26,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from clicktrail.contract import arrow_schema
-from clicktrail.declarations import sequence
+from clicktrail.declaring import sequence
 from clicktrail.engine import sequence_lists, sequences
 from clicktrail.event_log import EventLog
 from clicktrail.offline import entity_codes, load_history

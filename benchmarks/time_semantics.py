@@ -32,7 +32,7 @@ from tqdm import tqdm
 from benchmarks.arrivals import SECOND, arrivals, prefixed
 from clicktrail.clock import read_at
 from clicktrail.contract import LABEL, arrow_schema
-from clicktrail.declarations import Aggregation
+from clicktrail.declaring import Aggregation
 from clicktrail.event_log import EventLog
 from clicktrail.settings import Settings
 from clicktrail.views import (

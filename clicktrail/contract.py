@@ -45,8 +45,16 @@ BEHAVIOUR_TYPES: tuple[str, ...] = tuple(name for name in EVENT_TYPES if name !=
 ITEM_EVENT_TYPES: tuple[str, ...] = ("view", "click", "favorite", "cart", "purchase", "return", "review")
 """Event types that make no sense without the item they are about."""
 
-ENTITY_KEYS: tuple[str, ...] = ("user_id", "item_id", "card_id", "terminal_id")
-"""Columns that may be the join key of an entity."""
+ENTITY_KEYS: tuple[str, ...] = (
+    "user_id",
+    "item_id",
+    "card_id",
+    "terminal_id",
+    "category_id",
+    "campaign_id",
+    "session_id",
+)
+"""Columns that may be the join key of an entity, alone or as a pair."""
 
 PersonalData = Literal["none", "pseudonym", "behaviour", "payment"]
 

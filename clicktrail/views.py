@@ -7,20 +7,30 @@ from datetime import timedelta
 
 import pyarrow as pa
 from feast import Entity, FeatureView, Field
-from feast.types import Array, FeastType, Int64, String, UnixTimestamp
+from feast.types import Array, FeastType, Float64, Int64, String, UnixTimestamp
 
-from clicktrail import declarations
+from clicktrail import declaring
 from clicktrail.data_source import EventLogSource
-from clicktrail.declarations import (
+from clicktrail.declarations import Declaration
+from clicktrail.declaring import (
     Aggregation,
-    Declaration,
     count,
     days,
     distinct,
+    first,
     hours,
     label_rate,
     largest,
+    last,
+    mean,
+    mean_gap,
     minutes,
+    most_frequent,
+    ratio,
+    smallest,
+    sql,
+    std,
+    std_gap,
     time_since,
     top,
     total,
@@ -31,11 +41,21 @@ __all__ = [
     "count",
     "days",
     "distinct",
+    "first",
     "hours",
     "label_rate",
     "largest",
+    "last",
+    "mean",
+    "mean_gap",
     "minutes",
+    "most_frequent",
+    "ratio",
     "sequence_view",
+    "smallest",
+    "sql",
+    "std",
+    "std_gap",
     "time_since",
     "top",
     "total",
@@ -45,70 +65,111 @@ __all__ = [
 def sequence_view(
     *,
     name: str,
-    entity: Entity,
+    entity: Entity | Sequence[Entity],
     last: int,
     fields: Sequence[str],
     owner: str,
     description: str,
     events: Sequence[str] = (),
     within: timedelta | None = None,
+    session: bool | timedelta = False,
+    drop_repeats: Sequence[str] = (),
     tags: dict[str, str] | None = None,
+    parity_budget: float = 0.0,
 ) -> FeatureView:
     """The last events of an entity as lists, oldest first, one list a field.
 
-    The last `last` events of the listed types (all behaviour where none is listed) in the order in which
-    they became known, then of these those whose event time is at most `within` ago.
+    Of the events of the listed types (all behaviour where none is listed), in the order in which they became
+    known: without those that repeat the one before them, of the session that is going on, the last `last`, and of
+    these the ones whose event time is at most `within` ago.
+
+    Args:
+        name: ends in `_v1`, `_v2`, ...: a published view is never changed in place.
+        entity: whose events; two entities are a pair (a user in a category).
+        last: how many events at most.
+        fields: of the contract, `event_day`, or what the catalogue knew of the item then (`item_title`).
+        owner: e-mail address of who answers for it.
+        description: what it means, for a person.
+        events: event types.
+        within: longest age at the read time.
+        session: True: only events since `session_id` last changed; a length of time: since the last longer pause.
+        drop_repeats: fields that make an event a repeat when all of them are as in the event before (a null equals
+            a null).
+        tags: Feast's.
+        parity_budget: share of online reads that may differ from the offline value before promotion is refused.
 
     Raises:
         ValueError: an unknown event type or field, or no field.
     """
-    declaration = declarations.sequence(
-        name=name, entity_key=entity.join_key, last=last, fields=fields, events=events, within=within
+    declaration = declaring.sequence(
+        name=name,
+        entity_key=_join_keys(entity),
+        last=last,
+        fields=fields,
+        events=events,
+        within=within,
+        session=session,
+        drop_repeats=drop_repeats,
     )
-    return _feature_view(declaration, entity, owner=owner, description=description, tags=tags)
+    return _feature_view(declaration, entity, owner, description, tags, parity_budget)
 
 
 def aggregate_view(
     *,
     name: str,
-    entity: Entity,
+    entity: Entity | Sequence[Entity],
     aggregations: Sequence[Aggregation],
     owner: str,
     description: str,
     windows: Sequence[timedelta] = (),
     hop: timedelta | None = None,
     tags: dict[str, str] | None = None,
+    parity_budget: float = 0.0,
 ) -> FeatureView:
     """Aggregates of an entity's events over windows that slide with the clock.
 
     Each aggregation gives one feature a window (`count_purchase_7d`). A window's right edge is the read
-    time; its left edge is exact, or rounded down to a multiple of `hop`.
+    time; its left edge is exact, or rounded down to a multiple of `hop`. `entity`: two entities are a pair. The other
+    arguments are those of `sequence_view`.
 
     Raises:
         ValueError: an unknown event type or field, a window that is missing, or a doubled name.
     """
-    declaration = declarations.aggregates(
-        name=name, entity_key=entity.join_key, aggregations=aggregations, windows=windows, hop=hop
+    declaration = declaring.aggregates(
+        name=name, entity_key=_join_keys(entity), aggregations=aggregations, windows=windows, hop=hop
     )
-    return _feature_view(declaration, entity, owner=owner, description=description, tags=tags)
+    return _feature_view(declaration, entity, owner, description, tags, parity_budget)
+
+
+def _entities(entity: Entity | Sequence[Entity]) -> list[Entity]:
+    return [entity] if isinstance(entity, Entity) else list(entity)
+
+
+def _join_keys(entity: Entity | Sequence[Entity]) -> list[str]:
+    return [one.join_key for one in _entities(entity)]
 
 
 def _feature_view(
-    declaration: Declaration, entity: Entity, *, owner: str, description: str, tags: dict[str, str] | None
+    declaration: Declaration,
+    entity: Entity | Sequence[Entity],
+    owner: str,
+    description: str,
+    tags: dict[str, str] | None,
+    parity_budget: float,
 ) -> FeatureView:
     return FeatureView(
         name=declaration.name,
-        entities=[entity],
+        entities=_entities(entity),
         ttl=timedelta(0),
         schema=[
-            Field(name=entity.join_key, dtype=String),
+            *(Field(name=key, dtype=String) for key in declaration.entity_keys),
             *(Field(name=name, dtype=_feast_type(type_)) for name, type_ in declaration.outputs.items()),
         ],
         source=EventLogSource(declaration=declaration, description=description, owner=owner),
         online=True,
         owner=owner,
         description=description,
-        tags=tags or {},
+        tags={**(tags or {}), **({"parity_budget": f"{parity_budget:g}"} if parity_budget else {})},
     )
 
 
@@ -117,4 +178,6 @@ def _feast_type(type_: pa.DataType) -> FeastType:
         return Array(_feast_type(type_.value_type))
     if pa.types.is_timestamp(type_):
         return UnixTimestamp
+    if pa.types.is_floating(type_):
+        return Float64
     return String if pa.types.is_string(type_) else Int64

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from clicktrail.declarations import aggregates, count, days, hours, label_rate, sequence, top
+from clicktrail.declaring import aggregates, count, days, hours, label_rate, sequence, top
 from clicktrail.testing import World, event, label
 
 PAID = aggregates(
@@ -35,7 +35,7 @@ def test_an_aggregate_that_has_no_meaning_is_refused(bad: dict[str, Any]) -> Non
         aggregates(**{"name": "bad_v1", "entity_key": "user_id", "windows": [days(1)], **bad})
 
 
-@pytest.mark.parametrize("bad", [{"within": timedelta(0)}, {"last": 0}, {"fields": []}, {"entity_key": "session_id"}])
+@pytest.mark.parametrize("bad", [{"within": timedelta(0)}, {"last": 0}, {"fields": []}, {"entity_key": "device"}])
 def test_a_sequence_that_has_no_meaning_is_refused(bad: dict[str, Any]) -> None:
     """No time, no events, no fields or no entity: the error names the view."""
     with pytest.raises(ValueError, match="bad_v1"):

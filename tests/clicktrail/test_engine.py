@@ -14,9 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.arrivals import arrivals
-from clicktrail import declarations as d
+from clicktrail import declaring as d
 from clicktrail.contract import arrow_schema
-from clicktrail.declarations import Declaration, days, hours, minutes
+from clicktrail.declarations import Declaration
+from clicktrail.declaring import days, hours, minutes
 from clicktrail.engine import aggregates, bisect, sequence_lists, sequences
 from clicktrail.event_log import EventLog
 from clicktrail.offline import entity_codes, load_history

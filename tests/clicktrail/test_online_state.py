@@ -15,7 +15,8 @@ import pytest
 from benchmarks.arrivals import arrivals
 from clicktrail import online_state, state
 from clicktrail.contract import arrow_schema
-from clicktrail.declarations import Declaration, aggregates, days, from_json, sequence, to_json, top
+from clicktrail.declarations import Declaration, from_json, to_json
+from clicktrail.declaring import aggregates, days, sequence, top
 from clicktrail.event_log import EventLog
 from clicktrail.online_state import OnlineReader, OnlineState
 from tests.clicktrail.test_engine import RECENT, TERMINAL, USER, VIEWS

@@ -15,17 +15,8 @@ import pyarrow.parquet as pq
 from onnx import TensorProto, helper, numpy_helper
 
 from clicktrail.contract import arrow_schema
-from clicktrail.declarations import (
-    Declaration,
-    aggregates,
-    count,
-    days,
-    label_rate,
-    sequence,
-    time_since,
-    to_json,
-    total,
-)
+from clicktrail.declarations import Declaration, to_json
+from clicktrail.declaring import aggregates, count, days, label_rate, sequence, time_since, total
 from clicktrail.encoding import Encoding, rows_of_lists
 from clicktrail.event_log import EventLog
 from clicktrail.input_spec import InputSpec, SequenceSpec

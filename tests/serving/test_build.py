@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from clicktrail.declarations import aggregates as aggregate_view
-from clicktrail.declarations import count, days
+from clicktrail.declaring import aggregates as aggregate_view
+from clicktrail.declaring import count, days
 from clicktrail.event_log import EventLog
 from clicktrail.online_state import OnlineState
 from clicktrail.settings import Settings

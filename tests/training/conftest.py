@@ -9,7 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from clicktrail.declarations import days, sequence, to_json
+from clicktrail.declarations import to_json
+from clicktrail.declaring import days, sequence
 from clicktrail.jagged import JaggedFeatures
 from clicktrail.windows import jagged_of_lists
 from training.build_set import Examples, assemble
