@@ -41,13 +41,19 @@ REJECTED_SCHEMA = pa.schema([("row", pa.int64()), ("rule", pa.string()), ("reaso
 class Appended:
     """What became of a batch: rows in = accepted + copies + rows of `rejected`.
 
-    `rejected` has columns `row` (index into the table that was given), `rule` and `reason`.
+    `rejected` has columns `row` (index into the table that was given), `rule` and `reason`; `copied` holds the
+    indices of the copies, int64 [copies].
     """
 
     version: int
     accepted: int
-    copies: int
+    copied: np.ndarray
     rejected: pa.Table
+
+    @property
+    def copies(self) -> int:
+        """How many rows were copies."""
+        return len(self.copied)
 
 
 class EventLog:
@@ -230,11 +236,11 @@ class EventLog:
                 message = f"batch {batch} was taken in before: ask has_batch first"
                 raise ValueError(message)
             with duckdb.connect() as con:
-                rows, copies, rejected = self._sort_out(con, table, manifest)
+                rows, copied, rejected = self._sort_out(con, table, manifest)
                 outcome = Appended(
                     version=manifest["version"] + rows.num_rows,
                     accepted=rows.num_rows,
-                    copies=copies,
+                    copied=copied,
                     rejected=rejected,
                 )
                 if before is not None:
@@ -248,7 +254,7 @@ class EventLog:
                         "digest": batch,
                         "version": manifest["version"],
                         "accepted": rows.num_rows,
-                        "copies": copies,
+                        "copies": outcome.copies,
                         "rejected": rejected.num_rows,
                         "counts": counts or {},
                     }
@@ -302,8 +308,8 @@ class EventLog:
 
     def _sort_out(
         self, con: duckdb.DuckDBPyConnection, table: pa.Table, manifest: dict[str, Any]
-    ) -> tuple[pa.Table, int, pa.Table]:
-        """Split a batch into the rows to accept (in order of arrival), a count of copies, and rejected rows."""
+    ) -> tuple[pa.Table, np.ndarray, pa.Table]:
+        """Split a batch into the rows to accept (in order of arrival), indices of copies, and rejected rows."""
         con.execute("set timezone = 'UTC'")
         con.register("given", table.append_column("row", pa.array(np.arange(table.num_rows))))
         limit = AHEAD_LIMIT_SECONDS * MICROSECONDS
@@ -350,7 +356,7 @@ class EventLog:
         ).to_arrow_table()
         offsets = pa.array(np.arange(manifest["version"], manifest["version"] + rows.num_rows))
         stored = rows.add_column(len(_SCHEMA), "offset", offsets).cast(_STORED)
-        copies = int(con.sql("select count(*) from fate where fate = 'copy'").fetchall()[0][0])
+        copied = con.sql("select row from fate where fate = 'copy' order by row").fetchnumpy()["row"]
         rejected = con.sql(
             f"""
             select row, if(fate = 'ahead', 'ahead_of_arrival', 'conflict') as rule,
@@ -359,7 +365,7 @@ class EventLog:
             from fate where fate in ('ahead', 'conflict') order by row
             """
         ).to_arrow_table()
-        return stored, copies, rejected.cast(REJECTED_SCHEMA)
+        return stored, np.asarray(copied, np.int64), rejected.cast(REJECTED_SCHEMA)
 
     def _publish_segment(self, con: duckdb.DuckDBPyConnection, rows: pa.Table, start: int) -> dict[str, Any]:
         name = f"{start:015d}.parquet"
