@@ -23,6 +23,7 @@ from tqdm import tqdm
 from clicktrail.contract import arrow_schema
 from clicktrail.event_log import Appended, EventLog
 from clicktrail.settings import Settings
+from ingestion.handed_back import handed_back
 from ingestion.mapping import Mapping
 from ingestion.prepare import Prepared, prepare
 from ingestion.readers import digest_of, find_files
@@ -30,7 +31,6 @@ from validation.batch import BatchFacts, BatchStoppedError, Stop, compare, judge
 from validation.gate import SLICE_ROWS, Failed, Gate
 from validation.quarantine import publish_quarantine
 from validation.report import RuleCount, count_rules, merge_counts
-from validation.routing import QUARANTINE_SCHEMA
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -233,35 +233,16 @@ class _Intake:
         self.outcome.stopped.append(Stopped(file=file, rows=rows, stops=tuple(stops), rules=tuple(rules)))
 
 
-_REMEDIES = {
-    "conflict": "the first arrival stands: let the producer give a changed event an event_id of its own",
-    "ahead_of_arrival": "mend the producer's clock, then send the rows again under the same event_id",
-}
-
-
 def _rejected_rows(group: Sequence[Prepared], events: pa.Table, appended: Appended) -> list[pa.Table]:
     """What the log handed back, as `QUARANTINE_SCHEMA`, one table for each file of the group."""
-    at = appended.rejected["row"].to_numpy()
     ends = np.cumsum([one.events.num_rows for one in group])
-    owner = np.searchsorted(ends, at, side="right")
-    rows = np.concatenate([one.rows for one in group])[at]
-    rules = appended.rejected["rule"].to_pylist()
-    ids = events["event_id"].take(pa.array(at)).cast(pa.string())
-    table = pa.table(
-        {
-            "file": pa.array([group[index].facts.file for index in owner], pa.string()),
-            "row": pa.array(rows, pa.int64()),
-            "event_id": ids,
-            "rule": pa.array(rules, pa.string()),
-            "column": pa.array(
-                ["event_id" if rule == "conflict" else "event_timestamp" for rule in rules], pa.string()
-            ),
-            "value": ids,
-            "reason": appended.rejected["reason"],
-            "remedy": pa.array([_REMEDIES[rule] for rule in rules], pa.string()),
-            "also": pa.array([""] * len(rules), pa.string()),
-        }
-    ).cast(QUARANTINE_SCHEMA)
+    owner = np.searchsorted(ends, appended.rejected["row"].to_numpy(), side="right")
+    table = handed_back(
+        appended,
+        events["event_id"],
+        files=[group[index].facts.file for index in owner],
+        rows=np.concatenate([one.rows for one in group]),
+    )
     return [table.filter(pa.array(owner == index)) for index in range(len(group))]
 
 
