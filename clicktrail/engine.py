@@ -1,16 +1,15 @@
 """From histories to feature values at read times: the one place where a value is computed, offline and online.
 
 An event is visible at t when known_at < t. Shapes: `entity` int64 [rows] (index into the history, -1
-nobody), `t` int64 [rows] microseconds UTC. Since event_timestamp <= known_at, what is visible at t is a
-prefix of an entity's history; sums over a window are differences of prefix sums, corrected by the few
-events that happened before an edge of the window and became known only after t.
+nobody), `t` int64 [rows] microseconds UTC. Since known_at is the order of a history, what is visible at t
+is a prefix of an entity's events. The loops are in `clicktrail.kernels`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
+from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
@@ -19,17 +18,32 @@ import pyarrow.compute as pc
 from clicktrail.contract import MICROSECONDS
 from clicktrail.declarations import Aggregate, Declaration
 from clicktrail.history import History, label_key
+from clicktrail.kernels import order as ordering
+from clicktrail.kernels import slices as slicing
+from clicktrail.kernels import windows as kernels
+from clicktrail.kernels.arrays import readonly
+from clicktrail.layout import chunks, lay_out
 
-_CHUNK = 8_000_000
-"""Window contents that are laid out at once: bounds memory at some hundred MB."""
+_HALF = 2**62
+_NONE = readonly(np.zeros(0, np.int64))
+
+
+def values(declaration: Declaration, history: History, entity: np.ndarray, t: np.ndarray) -> dict[str, pa.Array]:
+    """The features of a view at each row, [rows] each: lists for a sequence, scalars and pairs for aggregates."""
+    if declaration.is_sequence:
+        return sequence_lists(declaration, sequences(declaration, history, entity, t))
+    return aggregates(declaration, history, entity, t)
+
+
+# ---- sequences
 
 
 @dataclass(frozen=True, kw_only=True)
 class Slices:
     """Sequences as ranges of positions of `history`: row r has start[r]..end[r], int64 [rows].
 
-    Nothing is copied; `history` is the view's own (its event types only) unless `within` had to leave
-    out events in the middle, which late arrivals bring about: what is left of these rows stands behind it.
+    Nothing is copied; `history` is the view's own (its event types only, without repeats) unless `within` had to
+    leave out events in the middle, which late arrivals bring about: what is left of these rows stands behind it.
     """
 
     history: History
@@ -40,370 +54,390 @@ class Slices:
 def sequences(declaration: Declaration, history: History, entity: np.ndarray, t: np.ndarray) -> Slices:
     """The sequence of a sequence view at each row."""
     seen = history.only(declaration.events)
-    begin, limit = _bounds(seen.starts, entity)
-    end = bisect(seen.known, begin, limit, t)
-    start = np.maximum(begin, end - declaration.last)
-    if declaration.within_us is None:
-        return Slices(history=seen, start=start, end=end)
-    oldest = t - declaration.within_us
-    # what was known too long ago happened too long ago; behind it only late events are left to look at
-    start = np.clip(bisect(seen.known, begin, limit, oldest), start, end)
-    start = start + _leading_before(seen.event, start, end, oldest)
-    holed = _rows_before(seen.event, start, end, oldest)
+    if declaration.drop_repeats:
+        seen = seen.without_repeats(declaration.drop_repeats)
+    starts, known, event = readonly(seen.starts), readonly(seen.known), readonly(seen.event)
+    session = _NONE
+    if declaration.session_us is not None:
+        codes = readonly(_codes(seen.column("session_id"))[0]) if declaration.session_us == 0 else _NONE
+        session = readonly(slicing.session_starts(starts, known, codes, declaration.session_us))
+    within = -1 if declaration.within_us is None else declaration.within_us
+    start, end, too_old = slicing.last_before(
+        starts, known, event, session, readonly(entity), readonly(t), declaration.last, within
+    )
+    holed = np.flatnonzero(too_old)
     if not len(holed):
         return Slices(history=seen, start=start, end=end)
-    rows, positions = _lay_out(start[holed], end[holed])
-    young = seen.event[positions] >= oldest[holed][rows]
+    rows, positions = lay_out(start[holed], end[holed])
+    young = seen.event[positions] >= (t[holed] - within)[rows]
     lengths = np.bincount(rows[young], minlength=len(holed))
     behind = len(seen.event) + np.cumsum(lengths)
     start[holed], end[holed] = behind - lengths, behind
     every = np.concatenate([np.arange(len(seen.event)), positions[young]])
-    return Slices(history=_take(seen, every), start=start, end=end)
+    return Slices(history=seen.take(every), start=start, end=end)
 
 
 def sequence_lists(declaration: Declaration, slices: Slices) -> dict[str, pa.Array]:
-    """Slices as list columns, oldest first; strings stay dictionary-encoded."""
-    rows, positions = _lay_out(slices.start, slices.end)
-    del rows
-    offsets = np.concatenate([[0], np.cumsum(slices.end - slices.start)])
+    """Slices as list columns, oldest first; strings stay dictionary-encoded where they are in the history."""
+    _, positions = lay_out(slices.start, slices.end)
+    offsets = pa.array(np.concatenate([[0], np.cumsum(slices.end - slices.start)]))
     index = pa.array(positions)
     return {
-        field: pa.LargeListArray.from_arrays(pa.array(offsets), slices.history.column(field).take(index))
+        field: pa.LargeListArray.from_arrays(offsets, slices.history.column(field).take(index))
         for field in declaration.fields
     }
 
 
+# ---- aggregates
+
+
 def aggregates(declaration: Declaration, history: History, entity: np.ndarray, t: np.ndarray) -> dict[str, pa.Array]:
     """The features of an aggregate view at each row; all null where there is no entity (-1)."""
-    parts: dict[tuple[str, ...], _Part] = {}
-    nobody = pa.array(entity < 0)
-    out = {}
-    for feature in declaration.aggregates:
-        if feature.events not in parts:
-            parts[feature.events] = _Part(history.only(feature.events), entity, t)
-        out[feature.name] = pc.if_else(
-            nobody, pa.scalar(None, feature.type), _KINDS[feature.kind](parts[feature.events], feature)
-        )
-    return out
+    rows = _Rows(history, entity, t)
+    return {one.name: _KINDS[one.kind](rows, one) for one in declaration.aggregates}
 
 
-# ---- kinds of aggregate
-
-
-class _Part:
-    """The history of some event types, with the rows' positions in it; features of a view share it."""
+class _Rows:
+    """The rows by entity and time, and what several features of a view need of the events."""
 
     def __init__(self, history: History, entity: np.ndarray, t: np.ndarray) -> None:
         self.history = history
-        self.t = t
-        self.begin, self.limit = _bounds(history.starts, entity)
-        self.end = bisect(history.known, self.begin, self.limit, t)
-        self.points = _Points(history.starts, history.known, history.event, entity, t)
-        self.entity = entity
+        self.given_entity, self.given_t = entity, t
+        self.starts, self.known = readonly(history.starts), readonly(history.known)
+        self.event, self.types = readonly(history.event), readonly(history.types, np.uint8)
+        if len(t) > 1:
+            codes = readonly(entity)
+            starts, order = ordering.group(codes, len(history.starts) - 1)
+            # equal times are equal rows: their order does not matter
+            ordering.sort_within(readonly(starts), order, readonly(t), readonly(t), readonly(t))
+        else:
+            order = np.flatnonzero((entity >= 0) & (entity < len(history.starts) - 1)).astype(np.uint32)
+        self.order = order
+        self.t = readonly(t[order])
+        sorted_entity = entity[order]
+        self.bounds = readonly(ordering.group_bounds(readonly(sorted_entity)))
+        self.entities = readonly(sorted_entity[self.bounds[:-1]])
+        self._ranges: dict[tuple[object, ...], tuple[np.ndarray, np.ndarray]] = {}
+        self._columns: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+        self._coded: dict[str, tuple[np.ndarray, pa.Array, np.ndarray]] = {}
 
-    def left(self, feature: Aggregate) -> np.ndarray:
-        """Left edge of the window, [rows]."""
-        assert feature.window_us is not None  # noqa: S101 - declarations.aggregates saw to it
-        left = self.t - feature.delay_us - feature.window_us
-        return left if not feature.hop_us else np.floor_divide(left, feature.hop_us) * feature.hop_us
+    @cached_property
+    def everybody(self) -> bool:
+        """Whether the rows are as they were given: each of somebody, sorted already."""
+        return len(self.order) == len(self.given_t) and bool((self.order[1:] > self.order[:-1]).all())
 
+    def ranges(self, feature: Aggregate, *, over: bool = False) -> tuple[np.ndarray, np.ndarray]:
+        """The rows that have each event in the window of a feature; `over`: in the longer one of a ratio."""
+        window = feature.over_us if over else feature.window_us
+        key = (feature.events, window, feature.delay_us, feature.hop_us)
+        if key not in self._ranges:
+            member = np.array([name in feature.events for name in self.history.type_names] or [False])
+            enter, leave = kernels.ranges(
+                self.starts,
+                self.known,
+                self.event,
+                self.types,
+                readonly(member, np.bool_),
+                self.entities,
+                self.bounds,
+                self.t,
+                -1 if window is None else window,
+                feature.delay_us,
+                feature.hop_us,
+            )
+            self._ranges[key] = readonly(enter), readonly(leave)
+        return self._ranges[key]
 
-def _count(part: _Part, feature: Aggregate) -> pa.Array:
-    return pa.array(_window_sum(part, feature, np.ones(len(part.history.known), np.int64)))
+    def column(self, field: str) -> tuple[np.ndarray, np.ndarray]:
+        """An integer field, int64 [events] (0 for null), and where it is present, bool [events]."""
+        if field not in self._columns:
+            column = self.history.column(field)
+            present = np.ones(len(column), np.bool_)
+            if column.null_count:
+                present = column.is_valid().to_numpy(zero_copy_only=False)
+                column = pc.fill_null(column, 0)
+            numbers = column.to_numpy(zero_copy_only=False)
+            self._columns[field] = readonly(numbers), readonly(present, np.bool_)
+        return self._columns[field]
 
+    def codes(self, field: str) -> tuple[np.ndarray, pa.Array, np.ndarray]:
+        """A field as codes, int64 [events] (-1 null), the value of each code, and where there is one."""
+        if field not in self._coded:
+            codes, dictionary = _codes(self.history.column(field))
+            self._coded[field] = readonly(codes), dictionary, readonly(codes >= 0, np.bool_)
+        return self._coded[field]
 
-def _sum(part: _Part, feature: Aggregate) -> pa.Array:
-    values = pc.fill_null(part.history.column(feature.field), 0).to_numpy(zero_copy_only=False).astype(np.int64)
-    return pa.array(_window_sum(part, feature, values))
+    def sum(self, feature: Aggregate, weight: np.ndarray, *, over: bool = False) -> np.ndarray:
+        """Sum of weights in the window, in the order of the sorted rows; no weight: 1 each."""
+        enter, leave = self.ranges(feature, over=over)
+        return kernels.sums(self.starts, self.entities, enter, leave, readonly(weight), len(self.t))
 
+    def largest(self, feature: Aggregate, numbers: np.ndarray, present: np.ndarray) -> np.ndarray:
+        """Largest number in the window, in the order of the sorted rows."""
+        enter, leave = self.ranges(feature)
+        return kernels.largest(
+            self.starts, self.entities, self.bounds, enter, leave, readonly(numbers), readonly(present, np.bool_)
+        )
 
-def _window_sum(part: _Part, feature: Aggregate, weight: np.ndarray) -> np.ndarray:
-    prefix = _prefix(weight)
-    visible = prefix[part.end] - prefix[part.begin]
-    return visible - part.points.before(part.left(feature), weight)
+    def contents(self, feature: Aggregate) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """(row as given, position) of the events in each window, in pieces of whole rows."""
+        left = np.asarray(feature.left(self.given_t))
+        member = np.array([name in feature.events for name in self.history.type_names] or [False])
+        begin, end = (self._first_known(moment) for moment in (left, self.given_t))
+        for row, position in chunks(np.minimum(begin, end), end):
+            inside = member[self.types[position]] & (self.event[position] >= left[row])
+            yield row[inside], position[inside]
 
+    def _first_known(self, moment: np.ndarray) -> np.ndarray:
+        """Position of the first event that became known at `moment` or later; what is before it happened before it."""
+        every = np.iinfo(np.int64).max
+        entity = readonly(self.given_entity)
+        return slicing.last_before(self.starts, self.known, self.event, _NONE, entity, readonly(moment), every, -1)[1]
 
-def _label_rate(part: _Part, feature: Aggregate) -> pa.Array:
-    left, right = part.left(feature), part.t - feature.delay_us
-    one = np.ones(len(part.history.known), np.int64)
-    every = part.points.before(right, one) - part.points.before(left, one)
-    labels = part.history.labels[label_key(feature.label, feature.events)]
-    steps = _Points(labels.starts, labels.known, labels.event, part.entity, part.t)
-    ones = steps.before(right, labels.step) - steps.before(left, labels.step)
-    offsets = pa.array(np.arange(0, 2 * len(every) + 1, 2, dtype=np.int32))
-    return pa.ListArray.from_arrays(offsets, pa.array(np.stack([ones, every], axis=1).ravel()))
+    def scalars(self, found: np.ndarray, null: np.ndarray | None = None) -> pa.Array:
+        """Values of the sorted rows as the column of the rows that were given; null for nobody."""
+        if self.everybody:
+            return pa.array(found, mask=null)
+        out = np.zeros(len(self.given_t), found.dtype)
+        out[self.order] = found
+        missing = np.ones(len(self.given_t), np.bool_)
+        missing[self.order] = False if null is None else null
+        return pa.array(out, mask=missing)
 
-
-def _time_since(part: _Part, feature: Aggregate) -> pa.Array:
-    del feature
-    history = part.history
-    newest = _running_maximum(history.event, history.starts)
-    some = part.end > part.begin
-    last = np.zeros(len(part.t), np.int64)
-    last[some] = newest[part.end[some] - 1]
-    return pa.array(np.floor_divide(part.t - last, MICROSECONDS), mask=~some)
-
-
-def _distinct(part: _Part, feature: Aggregate) -> pa.Array:
-    """Count the first occurrence of each value in the window: the one before it, if any, lies left of the window."""
-    history, left = part.history, part.left(feature)
-    codes, _ = _codes(history.column(feature.field))
-    size = codes.max(initial=0) + 1
-    previous = _previous(history.starts, codes)
-    first = np.minimum(bisect(history.known, part.begin, part.limit, left), part.end)
-    found = np.zeros(len(part.t), np.int64)
-    for rows, positions in _chunks(first, part.end):
-        base, width = rows[0], rows[-1] - rows[0] + 1
-        inside = history.event[positions] >= left[rows]
-        count = np.bincount(rows[previous[positions] < first[rows]] - base, minlength=width)
-        # an event that became known in the window but happened before it: such rows are counted value by value
-        mixed = np.bincount(rows[~inside] - base, minlength=width) > 0
-        again = inside & mixed[rows - base] & (codes[positions] >= 0)
-        values = np.unique((rows[again] - base) * size + codes[positions[again]]) // size
-        found[base : base + width] += np.where(mixed, np.bincount(values, minlength=width), count)
-    return pa.array(found)
-
-
-def _max(part: _Part, feature: Aggregate) -> pa.Array:
-    column = part.history.column(feature.field)
-    present = column.is_valid().to_numpy(zero_copy_only=False)
-    values = pc.fill_null(column, 0).to_numpy(zero_copy_only=False)
-    lowest = np.iinfo(np.int64).min
-    best = np.full(len(part.t), lowest)
-    some = np.zeros(len(part.t), bool)
-    for rows, positions in _contents(part, feature):
-        kept = present[positions]
-        rows_kept, values_kept = rows[kept], values[positions[kept]]
-        if len(rows_kept):
-            heads = np.flatnonzero(np.concatenate([[True], rows_kept[1:] != rows_kept[:-1]]))
-            best[rows_kept[heads]] = np.maximum.reduceat(values_kept, heads)
-            some[rows_kept] = True
-    return pa.array(best, mask=~some)
-
-
-def _top(part: _Part, feature: Aggregate) -> pa.Array:
-    codes, values = _codes(part.history.column(feature.field))
-    size = codes.max(initial=0) + 1
-    moment = _moments(part.history)
-    rank = pc.rank(values, tiebreaker="dense").to_numpy().astype(np.int64)
-    chosen_rows, chosen_codes = [], []
-    for rows, positions in _contents(part, feature):
-        kept = codes[positions] >= 0
-        pairs = rows[kept] * size + codes[positions[kept]]
-        # the last occurrence decides between equals: np.unique keeps the first, so it looks from behind
-        distinct, first, number = np.unique(pairs[::-1], return_index=True, return_counts=True)
-        latest = positions[kept][::-1][first] if len(first) else first
-        row, code = np.divmod(distinct, size)
-        order = np.lexsort((rank[code], -moment[latest], -number, row))
-        row, code = row[order], code[order]
-        head = np.searchsorted(row, row)
-        best = np.arange(len(row)) - head < feature.k
-        chosen_rows.append(row[best])
-        chosen_codes.append(code[best])
-    rows = np.concatenate(chosen_rows) if chosen_rows else np.zeros(0, np.int64)
-    picked = np.concatenate(chosen_codes) if chosen_codes else np.zeros(0, np.int64)
-    offsets = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=len(part.t)))]).astype(np.int32)
-    return pa.ListArray.from_arrays(pa.array(offsets), values.take(pa.array(picked)))
+    def pick(self, values_: pa.Array, found: np.ndarray) -> pa.Array:
+        """`values_` at the positions `found` of the sorted rows, -1 for null, as the column of the rows given."""
+        at = np.full(len(self.given_t), -1, np.int64)
+        at[self.order] = found
+        return values_.take(pa.array(at, mask=at < 0))
 
 
-_KINDS: dict[str, Callable[[_Part, Aggregate], pa.Array]] = {
+def _count(rows: _Rows, feature: Aggregate) -> pa.Array:
+    return rows.scalars(rows.sum(feature, _NONE))
+
+
+def _sum(rows: _Rows, feature: Aggregate) -> pa.Array:
+    return rows.scalars(rows.sum(feature, rows.column(feature.field)[0]))
+
+
+def _mean(rows: _Rows, feature: Aggregate) -> pa.Array:
+    numbers, present = rows.column(feature.field)
+    return rows.scalars(*quotient(rows.sum(feature, numbers), rows.sum(feature, present)))
+
+
+def _std(rows: _Rows, feature: Aggregate) -> pa.Array:
+    numbers, present = rows.column(feature.field)
+    with np.errstate(over="ignore"):
+        squares = numbers * numbers
+    n, total, squared = (rows.sum(feature, weight) for weight in (present, numbers, squares))
+    return rows.scalars(*_deviation(n, total, squared))
+
+
+def _ratio(rows: _Rows, feature: Aggregate) -> pa.Array:
+    weight = rows.column(feature.field)[0] if feature.part == "sum" else _NONE
+    return rows.scalars(*quotient(rows.sum(feature, weight), rows.sum(feature, weight, over=True)))
+
+
+def _max(rows: _Rows, feature: Aggregate) -> pa.Array:
+    found = rows.largest(feature, *rows.column(feature.field))
+    return rows.scalars(found, found == kernels.NOTHING)
+
+
+def _min(rows: _Rows, feature: Aggregate) -> pa.Array:
+    numbers, present = rows.column(feature.field)
+    found = rows.largest(feature, ~numbers, present)  # ~x falls as x rises, and needs no larger type
+    return rows.scalars(~found, found == kernels.NOTHING)
+
+
+def _distinct(rows: _Rows, feature: Aggregate) -> pa.Array:
+    codes, dictionary, _ = rows.codes(feature.field)
+    enter, leave = rows.ranges(feature)
+    return rows.scalars(kernels.distinct(rows.starts, rows.entities, enter, leave, codes, len(dictionary), len(rows.t)))
+
+
+def _first_or_last(rows: _Rows, feature: Aggregate) -> pa.Array:
+    column = rows.history.column(feature.field)
+    present = readonly(column.is_valid().to_numpy(zero_copy_only=False), np.bool_)
+    enter, leave = rows.ranges(feature)
+    found = kernels.first_or_last(
+        rows.starts, rows.entities, rows.bounds, enter, leave, present, feature.kind == "last"
+    )
+    picked = rows.pick(column, found)
+    return picked.dictionary_decode() if pa.types.is_dictionary(picked.type) else picked
+
+
+def _top(rows: _Rows, feature: Aggregate) -> pa.Array:
+    dictionary, codes, found = _most_frequent_codes(rows, feature)
+    lengths = np.zeros(len(rows.given_t), np.int64)
+    lengths[rows.order] = found
+    by_given = np.empty((len(rows.given_t), feature.k), np.int64)
+    by_given[rows.order] = codes
+    kept = np.arange(feature.k) < lengths[:, None]
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+    nobody = np.ones(len(lengths) + 1, np.bool_)
+    nobody[rows.order] = False
+    nobody[-1] = False
+    return pa.ListArray.from_arrays(pa.array(offsets, mask=nobody), dictionary.take(pa.array(by_given[kept])))
+
+
+def _most_frequent(rows: _Rows, feature: Aggregate) -> pa.Array:
+    dictionary, codes, found = _most_frequent_codes(rows, feature)
+    return rows.pick(dictionary, np.where(found > 0, codes[:, 0], -1))
+
+
+def _most_frequent_codes(rows: _Rows, feature: Aggregate) -> tuple[pa.Array, np.ndarray, np.ndarray]:
+    codes, dictionary, _ = rows.codes(feature.field)
+    rank = pc.rank(dictionary, tiebreaker="dense").to_numpy().astype(np.int64)
+    enter, leave = rows.ranges(feature)
+    found = kernels.top(
+        rows.starts,
+        rows.entities,
+        rows.bounds,
+        enter,
+        leave,
+        rows.known,
+        rows.event,
+        codes,
+        readonly(rank),
+        feature.k,
+    )
+    return dictionary, *found
+
+
+def _time_since(rows: _Rows, feature: Aggregate) -> pa.Array:
+    enter, leave = rows.ranges(feature)
+    newest = kernels.newest_event(rows.starts, rows.entities, rows.bounds, enter, leave, rows.event)
+    nothing = newest == kernels.NOTHING
+    return rows.scalars(np.floor_divide(rows.t - np.where(nothing, 0, newest), MICROSECONDS), nothing)
+
+
+def _mean_gap(rows: _Rows, feature: Aggregate) -> pa.Array:
+    n = rows.sum(feature, _NONE)
+    span, _ = _span(rows, feature, rows.event)
+    seconds, null = quotient(span, (n - 1) * MICROSECONDS)
+    return rows.scalars(seconds, null | (n < 2))  # noqa: PLR2004 - a gap has two ends
+
+
+def _std_gap(rows: _Rows, feature: Aggregate) -> pa.Array:
+    enter, leave = rows.ranges(feature)
+    moment = readonly(np.floor_divide(rows.event, MICROSECONDS))
+    by_moment = np.arange(len(moment), dtype=np.uint32)
+    ordering.sort_within(rows.starts, by_moment, rows.event, rows.event, rows.event)
+    squared = kernels.squared_gaps(rows.starts, rows.entities, rows.bounds, enter, leave, moment, readonly(by_moment))
+    span, _ = _span(rows, feature, moment)
+    gaps = np.maximum(rows.sum(feature, _NONE) - 1, 0)
+    return rows.scalars(*_deviation(gaps, span, squared))
+
+
+def _span(rows: _Rows, feature: Aggregate, moment: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Newest minus oldest moment of the window, and where there is none."""
+    every = np.ones(len(moment), np.bool_)
+    newest, oldest = rows.largest(feature, moment, every), ~rows.largest(feature, ~moment, every)
+    nothing = newest == kernels.NOTHING
+    return np.where(nothing, 0, newest) - np.where(nothing, 0, oldest), nothing
+
+
+def _label_rate(rows: _Rows, feature: Aggregate) -> pa.Array:
+    every = rows.sum(feature, _NONE)
+    labels = rows.history.labels[label_key(feature.label, feature.events)]
+    starts, known, event = readonly(labels.starts), readonly(labels.known), readonly(labels.event)
+    assert feature.window_us is not None  # noqa: S101 - clicktrail.declaring saw to it
+    enter, leave = kernels.ranges(
+        starts,
+        known,
+        event,
+        readonly(np.zeros(len(known)), np.uint8),
+        readonly(np.ones(1), np.bool_),
+        rows.entities,
+        rows.bounds,
+        rows.t,
+        feature.window_us,
+        feature.delay_us,
+        feature.hop_us,
+    )
+    ones = kernels.sums(starts, rows.entities, readonly(enter), readonly(leave), readonly(labels.step), len(rows.t))
+    pairs = np.zeros((len(rows.given_t), 2), np.int64)
+    pairs[rows.order] = np.stack([ones, every], axis=1)
+    nobody = np.ones(len(pairs) + 1, np.bool_)
+    nobody[rows.order] = False
+    nobody[-1] = False
+    if nobody.any():
+        lengths = np.where(nobody[:-1], 0, 2)
+        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+        return pa.ListArray.from_arrays(pa.array(offsets, mask=nobody), pa.array(pairs[~nobody[:-1]].ravel()))
+    offsets = np.arange(0, 2 * len(pairs) + 1, 2, dtype=np.int32)
+    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(pairs.ravel()))
+
+
+def _sql(rows: _Rows, feature: Aggregate) -> pa.Array:
+    from clicktrail.sql_expressions import evaluate  # DuckDB, which most views do without
+
+    fields = {field: rows.history.column(field) for field in feature.uses}
+
+    def table(row: np.ndarray, position: np.ndarray) -> pa.Table:
+        at = pa.array(position)
+        return pa.table({"row": row, **{name: _decoded(column.take(at)) for name, column in fields.items()}})
+
+    pieces = [table(*piece) for piece in rows.contents(feature)] or [table(_NONE, _NONE)]
+    found = evaluate(feature.sql, feature.sql_type, pa.concat_tables(pieces), len(rows.given_t))
+    return pc.if_else(pa.array(rows.given_entity < 0), pa.scalar(None, feature.type), found)
+
+
+_KINDS = {
     "count": _count,
     "sum": _sum,
-    "distinct": _distinct,
+    "mean": _mean,
+    "std": _std,
+    "min": _min,
     "max": _max,
+    "distinct": _distinct,
+    "first": _first_or_last,
+    "last": _first_or_last,
+    "most_frequent": _most_frequent,
     "top": _top,
     "time_since": _time_since,
+    "mean_gap": _mean_gap,
+    "std_gap": _std_gap,
     "label_rate": _label_rate,
+    "ratio": _ratio,
+    "sql": _sql,
 }
 
 
-class _Points:
-    """Weighted points in time, for sums over what happened before x and was known before each row's t."""
+# ---- arithmetic: division comes last, and here
 
-    def __init__(
-        self, starts: np.ndarray, known: np.ndarray, event: np.ndarray, entity: np.ndarray, t: np.ndarray
-    ) -> None:
-        self.starts = starts
-        self.entities = np.repeat(np.arange(len(starts) - 1), np.diff(starts))
-        self.order = _sorted_within(self.entities, event)
-        self.known = known[self.order]
-        self.event = event[self.order]
-        self.entity = entity
-        self.t = t
 
-    def before(self, x: np.ndarray, weight: np.ndarray) -> np.ndarray:
-        """Sum of weights with event < x and known < t, for x <= t; `weight` [points], int64 [rows] comes back."""
-        begin, limit = _bounds(self.starts, self.entity)
-        weight = weight[self.order]
-        prefix = _prefix(weight)
-        total = prefix[bisect(self.event, begin, limit, x)] - prefix[begin]
-        for rows, positions in self._unknown(x):
-            # integer weights: np.subtract.at keeps them exact where bincount would go through doubles
-            np.subtract.at(total, rows, weight[positions])
-        return total
+def quotient(over: np.ndarray, under: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Quotient over / under as float64, and where it is null because `under` is 0; shapes [rows], int64."""
+    null = under == 0
+    return over / np.where(null, 1, under), null
 
-    def _unknown(self, x: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """(row, position) of points with event < x and known >= t: these took longer than t - x to become known."""
-        t = self.t
-        if not len(self.event) or not len(t):
-            return
-        delay = self.known - self.event
-        late = np.flatnonzero(delay > (t - x).min())
-        if not len(late):
-            return
-        starts = np.searchsorted(late, self.starts)
-        longest = np.zeros(len(starts) - 1, np.int64)
-        np.maximum.at(longest, self.entities[late], delay[late])
-        begin, limit = _bounds(starts, self.entity)
-        reach = np.where(self.entity >= 0, longest[np.maximum(self.entity, 0)], 0)
-        event, known = self.event[late], self.known[late]
-        low = bisect(event, begin, limit, t - reach)
-        high = np.maximum(bisect(event, begin, limit, x), low)
-        for rows, positions in _chunks(low, high):
-            unseen = known[positions] >= t[rows]
-            yield rows[unseen], late[positions[unseen]]
+
+def _deviation(n: np.ndarray, total: np.ndarray, squared: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Sample standard deviation from count, sum and sum of squares (modulo 2^64), and where it is null.
+
+    With q = floor(total / n) and r the rest, the squared distances from q sum to squared - 2 q total + n q^2. That
+    is small where squared is large, so it is exact although its parts may have wrapped around.
+    """
+    null = n < 2  # noqa: PLR2004 - a deviation needs two values
+    n = np.where(null, 2, n)
+    q, r = np.divmod(total, n)
+    with np.errstate(over="ignore"):
+        around_q = squared - 2 * q * total + n * q * q
+        whole = n * around_q - r * r  # one rounding less, where it fits
+    fits = around_q < _HALF // n
+    variance = np.where(fits, whole / (n * (n - 1)), (around_q - r * r / n) / (n - 1))
+    return np.sqrt(np.maximum(np.where(null, 0, variance), 0)), null
 
 
 # ---- arrays
 
 
-def bisect(values: np.ndarray, low: np.ndarray, high: np.ndarray, needle: np.ndarray) -> np.ndarray:
-    """First position in values[low:high] (ascending) whose value is >= needle, or high; all shapes [rows]."""
-    low, high = low.copy(), high.copy()
-    if not len(values):
-        return low
-    for _ in range(int((high - low).max(initial=0)).bit_length()):
-        middle = (low + high) >> 1
-        open_ = low < high
-        right = open_ & (values[np.minimum(middle, len(values) - 1)] < needle)
-        low = np.where(right, middle + 1, low)
-        high = np.where(open_ & ~right, middle, high)
-    return low
-
-
-def _bounds(starts: np.ndarray, entity: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """First and past-the-last position of each row's entity; an empty range for nobody."""
-    if len(starts) < 2:  # noqa: PLR2004 - no entity at all
-        return np.zeros(len(entity), np.int64), np.zeros(len(entity), np.int64)
-    known = np.maximum(entity, 0)
-    begin = starts[known]
-    return begin, np.where(entity >= 0, starts[known + 1], begin)
-
-
-def _prefix(weight: np.ndarray) -> np.ndarray:
-    out = np.zeros(len(weight) + 1, np.int64)
-    np.cumsum(weight, out=out[1:])
-    return out
-
-
-def _sorted_within(entities: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Positions that sort `values` within each entity; `entities` is sorted already."""
-    if not len(values):
-        return np.zeros(0, np.int64)
-    falls = (values[1:] < values[:-1]) & (entities[1:] == entities[:-1])
-    return np.lexsort((values, entities)) if falls.any() else np.arange(len(values))
-
-
-def _running_maximum(values: np.ndarray, starts: np.ndarray) -> np.ndarray:
-    """Largest value so far within each entity, [events]."""
-    if not len(values):
-        return values
-    low = values.min()
-    lengths = np.diff(starts)
-    # lift each entity's values above all of the entity before it, so that one pass serves all of them
-    span = int(values.max() - low) + 1
-    if span * (len(lengths) + 1) < np.iinfo(np.int64).max:
-        lift = np.repeat(np.arange(len(lengths), dtype=np.int64) * span, lengths)
-        return np.maximum.accumulate(values - low + lift) - lift + low
-    out = values.copy()
-    for begin, limit in pairwise(starts):
-        np.maximum.accumulate(values[begin:limit], out=out[begin:limit])
-    return out
-
-
-def _lay_out(start: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(row, position) of everything in the ranges start[r]..end[r]."""
-    lengths = end - start
-    rows = np.repeat(np.arange(len(lengths)), lengths)
-    before = np.cumsum(lengths) - lengths
-    return rows, np.arange(len(rows)) + np.repeat(start - before, lengths)
-
-
-def _chunks(start: np.ndarray, end: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """`_lay_out` in pieces of whole rows, each of about _CHUNK positions."""
-    total = np.cumsum(end - start)
-    first = 0
-    while first < len(total):
-        done = total[first - 1] if first else 0
-        last = max(int(np.searchsorted(total, done + _CHUNK, "right")), first + 1)
-        rows, positions = _lay_out(start[first:last], end[first:last])
-        if len(rows):
-            yield rows + first, positions
-        first = last
-
-
-def _contents(part: _Part, feature: Aggregate) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """(row, position) of the events in each row's window: what is inside became known after its left edge."""
-    left = part.left(feature)
-    history = part.history
-    first = np.minimum(bisect(history.known, part.begin, part.limit, left), part.end)
-    for rows, positions in _chunks(first, part.end):
-        inside = history.event[positions] >= left[rows]
-        yield rows[inside], positions[inside]
-
-
-def _moments(history: History) -> np.ndarray:
-    """Rises along an entity's events, and is equal for those that happened and became known at the same times."""
-    later = (history.known[1:] != history.known[:-1]) | (history.event[1:] != history.event[:-1])
-    return np.concatenate([[0], np.cumsum(later)]).astype(np.int64)
-
-
 def _codes(column: pa.Array) -> tuple[np.ndarray, pa.Array]:
-    """A column as codes (-1 null) and the value of each code."""
+    """A column as int64 codes (-1 null) and the value of each code."""
     encoded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
-    return pc.fill_null(encoded.indices, -1).to_numpy(zero_copy_only=False).astype(np.int64), encoded.dictionary
+    indices = pc.fill_null(encoded.indices, -1) if encoded.indices.null_count else encoded.indices
+    return indices.to_numpy(zero_copy_only=False).astype(np.int64), encoded.dictionary
 
 
-def _previous(starts: np.ndarray, codes: np.ndarray) -> np.ndarray:
-    """Position of the event before with the same value of the same entity, -1 where there is none; [events].
-
-    A null is no value: its entry lies behind every position, so that it is never a first occurrence.
-    """
-    entities = np.repeat(np.arange(len(starts) - 1), np.diff(starts))
-    order = np.lexsort((codes, entities))  # stable: equals stay in their order
-    same = (codes[order[1:]] == codes[order[:-1]]) & (entities[order[1:]] == entities[order[:-1]])
-    previous = np.full(len(codes), -1, np.int64)
-    previous[order[1:][same]] = order[:-1][same]
-    previous[codes < 0] = len(codes)
-    return previous
-
-
-def _leading_before(event: np.ndarray, start: np.ndarray, end: np.ndarray, oldest: np.ndarray) -> np.ndarray:
-    """How many events at the head of each range are older than allowed, [rows]."""
-    skipped = np.zeros(len(start), np.int64)
-    active = np.flatnonzero(end > start)
-    while len(active):
-        old = event[start[active] + skipped[active]] < oldest[active]
-        active = active[old]
-        skipped[active] += 1
-        active = active[start[active] + skipped[active] < end[active]]
-    return skipped
-
-
-def _rows_before(event: np.ndarray, start: np.ndarray, end: np.ndarray, oldest: np.ndarray) -> np.ndarray:
-    """Rows whose range holds an event older than allowed, ascending."""
-    found = [np.unique(rows[event[positions] < oldest[rows]]) for rows, positions in _chunks(start, end)]
-    return np.concatenate(found) if found else np.zeros(0, np.int64)
-
-
-def _take(history: History, positions: np.ndarray) -> History:
-    index = pa.array(positions)
-    return History(
-        starts=np.array([0, len(positions)]),
-        known=history.known[positions],
-        event=history.event[positions],
-        types=history.types[positions],
-        type_names=history.type_names,
-        columns={name: column.take(index) for name, column in history.columns.items()},
-        labels={},
-    )
+def _decoded(column: pa.Array) -> pa.Array:
+    return column.dictionary_decode() if pa.types.is_dictionary(column.type) else column

@@ -7,11 +7,14 @@ are asked for. Everything that computes a value (clicktrail/engine.py) works on 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+
+from clicktrail.declarations import CATALOGUE_FIELDS
 
 MICROSECONDS_PER_DAY = 86_400_000_000
 
@@ -29,12 +32,19 @@ class Labels:
     step: np.ndarray
 
 
+class AsOf(Protocol):
+    """What a catalogue knew: `clicktrail.catalogue.Catalogue`."""
+
+    def as_of(self, item_ids: pa.Array, known: np.ndarray, field: str) -> pa.Array:
+        """A column of each item as it was known before each time, [events]."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class History:
     """Events of entities 0..n-1.
 
     Shapes: `starts` int64 [n + 1]; `known`, `event` int64 [events], microseconds UTC (known_at and
-    event_timestamp); `types` int32 [events], index into `type_names`; `columns` Arrow arrays [events],
+    event_timestamp); `types` uint8 [events], index into `type_names`; `columns` Arrow arrays [events],
     strings dictionary-encoded. Order within an entity: (known_at, event_timestamp, source_seq, event_id).
     """
 
@@ -45,25 +55,43 @@ class History:
     type_names: tuple[str, ...]
     columns: dict[str, pa.Array]
     labels: dict[str, Labels]
+    catalogue: AsOf | None = None
 
     def only(self, event_types: Sequence[str]) -> History:
         """The part of it that has these event types; labels go unchanged."""
         if set(self.type_names) <= set(event_types):
             return self
         wanted = np.array([name in event_types for name in self.type_names] or [False])
-        keep = wanted[self.types] if len(self.types) else np.zeros(0, bool)
+        return self._keep(wanted[self.types] if len(self.types) else np.zeros(0, bool))
+
+    def without_repeats(self, fields: Sequence[str]) -> History:
+        """The part of it without events that have these fields in common with the one before; a null equals a null."""
+        repeats = np.ones(max(len(self.known) - 1, 0), bool)
+        for field in fields:
+            column = self.column(field)
+            codes = (column if pa.types.is_dictionary(column.type) else column.dictionary_encode()).indices
+            values = pc.fill_null(codes, -1).to_numpy(zero_copy_only=False)
+            repeats &= values[1:] == values[:-1]
+        keep = np.concatenate([[True], ~repeats])[: len(self.known)]
+        keep[self.starts[:-1][np.diff(self.starts) > 0]] = True
+        return self._keep(keep)
+
+    def _keep(self, keep: np.ndarray) -> History:
         before = np.zeros(len(keep) + 1, np.int64)
         np.cumsum(keep, out=before[1:])
-        positions = np.flatnonzero(keep)
-        taken = pa.array(positions)
-        return History(
-            starts=before[self.starts],
+        return replace(self.take(np.flatnonzero(keep)), starts=before[self.starts], labels=self.labels)
+
+    def take(self, positions: np.ndarray) -> History:
+        """The events at these positions, all of one entity and without labels."""
+        index = pa.array(positions)
+        return replace(
+            self,
+            starts=np.array([0, len(positions)]),
             known=self.known[positions],
             event=self.event[positions],
             types=self.types[positions],
-            type_names=self.type_names,
-            columns={name: column.take(taken) for name, column in self.columns.items()},
-            labels=self.labels,
+            columns={name: column.take(index) for name, column in self.columns.items()},
+            labels={},
         )
 
     def column(self, field: str) -> pa.Array:
@@ -74,6 +102,11 @@ class History:
             return pa.DictionaryArray.from_arrays(pa.array(self.types), pa.array(self.type_names, pa.string()))
         if field == "event_day":
             return pa.array(np.floor_divide(self.event, MICROSECONDS_PER_DAY))
+        if field in CATALOGUE_FIELDS:
+            if self.catalogue is None:
+                message = f"field {field!r} comes from the catalogue, and this history was loaded without one"
+                raise ValueError(message)
+            return self.catalogue.as_of(self.columns["item_id"], self.known, CATALOGUE_FIELDS[field])
         return self.columns[field]
 
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from clicktrail.contract import BEHAVIOUR_TYPES, LABEL
-from clicktrail.declarations import DERIVED_FIELDS, Declaration, field_type
+from clicktrail.contract import LABEL
+from clicktrail.declarations import CATALOGUE_FIELDS, Declaration, field_type
+from clicktrail.entity_ids import entity_ids
 from clicktrail.event_log import EventLog, known_at
-from clicktrail.history import History, Labels, contract_order, label_key, label_steps, starts_of
+from clicktrail.history import History, Labels, label_key, label_steps, starts_of
+from clicktrail.kernels import order as ordering
+from clicktrail.kernels.arrays import readonly
 
 
 def load_history(
@@ -20,53 +23,73 @@ def load_history(
 ) -> tuple[History, pa.Array]:
     """All that these views (of one entity) need of the log before `stop`.
 
+    Args:
+        log: the event log.
+        entity_key: of the views, as `Declaration.entity_key` has it.
+        declarations: the views.
+        stop: offset at which to stop; by default the end of the log.
+
     Returns:
         The history, and the entity ids by entity code (string [entities]); one entity without events follows
         the last, for ids that the log knows nothing of (see `entity_codes`).
     """
-    columns = sorted({name for one in declarations for name in one.columns} - set(DERIVED_FIELDS))
-    strings = [name for name in columns if pa.types.is_string(field_type(name))]
+    stop = log.version if stop is None else stop
+    while True:
+        forgotten = log.forgotten_digest
+        loaded = _load(log, entity_key.split("+"), declarations, stop)
+        if forgotten == log.forgotten_digest:  # else rows may have gone between two columns
+            return loaded
+
+
+def _load(
+    log: EventLog, keys: Sequence[str], declarations: Sequence[Declaration], stop: int
+) -> tuple[History, pa.Array]:
+    """See `load_history`. Columns are read one after the other, so that at most one is in memory twice."""
     wanted = {event for one in declarations for event in one.events}
-    types = None if wanted >= set(BEHAVIOUR_TYPES) else sorted(wanted)
-    events = log.read(
-        list(
-            dict.fromkeys(
-                [entity_key, "event_type", "event_timestamp", "ingested_at", "source_seq", "offset", *columns]
-            )
-        ),
-        event_types=types,
-        stop=stop,
-        dictionaries=[entity_key, "event_type", *strings],
-    )
-    keep = pc.is_valid(events[entity_key])
-    if types is None:
-        keep = pc.and_(keep, pc.not_equal(events["event_type"].cast(pa.string()), LABEL))
-    if not pc.all(keep, min_count=0).as_py():
-        events = events.filter(keep)
-    codes, entities = codes_of(events[entity_key])
-    event = events["event_timestamp"].cast(pa.int64()).to_numpy()
-    known = known_at(events)
-    order = contract_order(
-        codes, known, event, events["source_seq"].to_numpy(), lambda: _event_ids(log, events["offset"], stop)
-    )
-    type_codes, type_names = codes_of(events["event_type"])
-    taken = pa.array(order)
+    table = log.read([*keys, "event_type"], stop=stop, dictionaries=[*keys, "event_type"])
+    codes, entities = codes_of(entity_ids(table, keys))
+    types, type_names = codes_of(table["event_type"])
+    del table
+    kept = np.array([name in wanted for name in type_names.to_pylist()] or [False])
+    types = types.astype(np.uint8)
+    codes = np.where(kept[types], codes, np.int32(-1))  # a row that no view wants is nobody's
+    starts, order = ordering.group(codes, len(entities) + 1)
+    del codes
+    table = log.read(["event_timestamp", "ingested_at", "source_seq"], stop=stop)
+    event, known, source_seq = _numbers(table["event_timestamp"]), known_at(table), _numbers(table["source_seq"])
+    del table
+    ties = ordering.sort_within(readonly(starts), order, readonly(known), readonly(event), readonly(source_seq))
+    if ties:
+        _break_ties(order, starts, (known, event, source_seq), lambda rows: _event_ids(log, rows, stop))
+    del source_seq
+    index = pa.array(order)
+    columns = {}
+    for name in sorted({name for one in declarations for name in one.columns}):
+        strings = [name] if pa.types.is_string(field_type(name)) else []
+        columns[name] = _single(log.read([name], stop=stop, dictionaries=strings)[name]).take(index)
+    catalogue = None
+    if any(set(one.inputs) & set(CATALOGUE_FIELDS) for one in declarations):
+        from clicktrail.catalogue import Catalogue  # few views ask for it
+
+        catalogue = Catalogue.load(log.path.parent / "catalogue" / "items_history.parquet")
     history = History(
-        starts=starts_of(codes[order], len(entities) + 1),
+        starts=starts,
         known=known[order],
         event=event[order],
-        types=type_codes[order].astype(np.int32),
+        types=types[order],
         type_names=tuple(type_names.to_pylist()),
-        columns={name: _single(events[name]).take(taken) for name in columns},
-        labels=_labels(log, entity_key, entities, declarations, stop=stop),
+        columns=columns,
+        labels=_labels(log, keys, entities, declarations, stop=stop),
+        catalogue=catalogue,
     )
     return history, entities
 
 
 def codes_of(column: pa.ChunkedArray) -> tuple[np.ndarray, pa.Array]:
-    """A dictionary-encoded column without nulls as int64 codes, and the value of each code."""
+    """A dictionary-encoded column as int32 codes (-1 null), and the value of each code."""
     single = _single(column)
-    return single.indices.to_numpy(zero_copy_only=False).astype(np.int64), single.dictionary
+    indices = pc.fill_null(single.indices, -1) if single.null_count else single.indices
+    return indices.to_numpy(zero_copy_only=False).astype(np.int32, copy=False), single.dictionary
 
 
 def entity_codes(ids: pa.Array | pa.ChunkedArray, entities: pa.Array) -> np.ndarray:
@@ -97,19 +120,48 @@ def _single(column: pa.ChunkedArray) -> pa.Array:
     return column.combine_chunks()
 
 
-def _event_ids(log: EventLog, offsets: pa.ChunkedArray, stop: int | None) -> pa.ChunkedArray:
-    every = log.read(["offset", "event_id"], stop=stop)
-    return every["event_id"].take(pc.index_in(offsets, value_set=every["offset"].combine_chunks()))
+def _numbers(column: pa.ChunkedArray) -> np.ndarray:
+    """A column of integers or times without nulls as int64."""
+    return column.cast(pa.int64()).to_numpy()
+
+
+def _break_ties(
+    order: np.ndarray,
+    starts: np.ndarray,
+    keys: tuple[np.ndarray, ...],
+    event_ids: Callable[[np.ndarray], pa.ChunkedArray],
+) -> None:
+    """Put rows that are equal in all keys in the order of their event_id, in place; ids are read for these alone.
+
+    Args:
+        order: positions by entity and keys, uint32 [rows].
+        starts: where each entity begins, int64 [entities + 1].
+        keys: int64 by position.
+        event_ids: gives the ids at some positions.
+    """
+    tied = np.ones(max(len(order) - 1, 0), bool)
+    for key in keys:
+        tied &= key[order[1:]] == key[order[:-1]]
+    borders = starts[1:-1]
+    tied[borders[(borders > 0) & (borders < len(order))] - 1] = False
+    group = np.concatenate([[0], np.cumsum(~tied)])
+    member = np.flatnonzero(np.concatenate([tied, [False]]) | np.concatenate([[False], tied]))
+    rank = pc.rank(event_ids(order[member]), sort_keys="ascending", tiebreaker="dense").to_numpy().astype(np.int64)
+    order[member] = order[member][np.lexsort((rank, group[member]))]
+
+
+def _event_ids(log: EventLog, rows: np.ndarray, stop: int) -> pa.ChunkedArray:
+    return log.read(["event_id"], stop=stop)["event_id"].take(pa.array(rows))
 
 
 def _labels(
-    log: EventLog, entity_key: str, entities: pa.Array, declarations: Sequence[Declaration], *, stop: int | None
+    log: EventLog, keys: Sequence[str], entities: pa.Array, declarations: Sequence[Declaration], *, stop: int
 ) -> dict[str, Labels]:
     wanted = {(feature.label, feature.events) for one in declarations for feature in one.aggregates if feature.label}
     out = {}
     for label, events in sorted(wanted):
         found = read_labels(log, label, events, stop=stop)
-        codes = entity_codes(found[entity_key], entities)
+        codes = entity_codes(entity_ids(found, keys), entities)
         known, step = label_steps(
             found["target"].to_numpy(),
             found["known"].to_numpy(),

@@ -5,6 +5,9 @@ Events and labels are dicts as in the time cases (times in whole seconds); every
 
 from __future__ import annotations
 
+import math
+from fractions import Fraction
+from itertools import pairwise
 from typing import Any
 
 AHEAD_S = 300
@@ -26,11 +29,16 @@ def known_at(event: dict[str, Any]) -> int:
 
 def visible(events: list[dict[str, Any]], key: str, entity: str, t: int) -> list[dict[str, Any]]:
     """What is known of an entity before t, in the order of the contract."""
-    mine = [event for event in events if event.get(key) == entity and known_at(event) < t]
+    keys, ids = key.split("+"), entity.split("\x1f")
+    mine = [
+        event
+        for event in events
+        if all(event.get(one) == name for one, name in zip(keys, ids, strict=True)) and known_at(event) < t
+    ]
     return sorted(mine, key=lambda one: (known_at(one), one["event_timestamp"], one["source_seq"], one["event_id"]))
 
 
-def value(  # noqa: C901, PLR0911 - one branch and one return a rule
+def value(  # noqa: C901, PLR0911, PLR0912 - one branch and one return a rule
     feature: dict[str, Any], events: list[dict[str, Any]], labels: list[dict[str, Any]], entity: str | None, t: int
 ) -> Any:  # noqa: ANN401 - a value of any feature
     """Value of one feature of the time contract at a read; `events` are accepted ones."""
@@ -40,7 +48,7 @@ def value(  # noqa: C901, PLR0911 - one branch and one return a rule
     if feature.get("events"):
         seen = [event for event in seen if event["event_type"] in feature["events"]]
     if feature["kind"] == "sequence":
-        last = seen[-feature["last"] :]
+        last = _session(feature, _without_repeats(feature, seen))[-feature["last"] :]
         if feature.get("within_s"):
             last = [event for event in last if event["event_timestamp"] >= t - feature["within_s"]]
         return [event[feature["field"]] for event in last]
@@ -67,10 +75,72 @@ def value(  # noqa: C901, PLR0911 - one branch and one return a rule
             return max(present, default=None)
         case "top":
             return _top(feature, inside)
+        case "mean":
+            return sum(present) / len(present) if present else None
+        case "std":
+            return _std(present)
+        case "min":
+            return min(present, default=None)
+        case "first":
+            return present[0] if present else None
+        case "last":
+            return present[-1] if present else None
+        case "most_frequent":
+            return (_top(feature, inside) or [None])[0]
+        case "mean_gap":
+            gaps = _gaps(inside)
+            return sum(gaps) / len(gaps) if gaps else None
+        case "std_gap":
+            return _std(_gaps(inside))
+        case "ratio":
+            longer = t - feature["over_s"]
+            longer = longer // hop * hop if hop else longer
+            over = [event for event in seen if event["event_timestamp"] >= longer]
+            if feature["part"] == "count":
+                return len(inside) / len(over) if over else None
+            total = sum(event[feature["field"]] or 0 for event in over)
+            return sum(present) / total if total else None
+        case "sql":
+            return feature["oracle"](inside)
         case "label_rate":
             due = [event for event in inside if event["event_timestamp"] < right]
             return [sum(_labelled(event, labels, feature["label"], t) for event in due), len(due)]
     raise AssertionError(feature["kind"])
+
+
+def _std(values: list[int]) -> float | None:
+    """Sample standard deviation, the way that gives the float nearest to the truth."""
+    n = len(values)
+    if n < 2:
+        return None
+    return math.sqrt(Fraction(n * sum(one * one for one in values) - sum(values) ** 2, n * (n - 1)))
+
+
+def _gaps(inside: list[dict[str, Any]]) -> list[int]:
+    times = sorted(event["event_timestamp"] for event in inside)
+    return [later - earlier for earlier, later in pairwise(times)]
+
+
+def _without_repeats(feature: dict[str, Any], seen: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    fields = feature.get("drop_repeats") or ()
+    kept: list[dict[str, Any]] = []
+    for event in seen:
+        if not fields or not kept or any(event[field] != kept[-1][field] for field in fields):
+            kept.append(event)
+    return kept
+
+
+def _session(feature: dict[str, Any], seen: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    pause = feature.get("session_s")
+    if pause is None or not seen:
+        return seen
+    begin = len(seen) - 1
+    while begin > 0:
+        before, here = seen[begin - 1], seen[begin]
+        if before["session_id"] != here["session_id"] if pause == 0 else known_at(here) - known_at(before) > pause:
+            break
+        begin -= 1
+    return seen[begin:]
 
 
 def _labelled(event: dict[str, Any], labels: list[dict[str, Any]], name: str, t: int) -> bool:

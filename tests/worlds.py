@@ -84,6 +84,8 @@ def world(rng: random.Random, name: str) -> dict[str, Any]:
             "price_minor": rng.choice([0, 100, 250]),
             "quantity": rng.choice([None, 1, 3]),
             "terminal_id": rng.choice(["T", "S", None]),
+            "session_id": rng.choice([None, "m", "n", "n"]),
+            "category_id": rng.choice([None, "c", "d"]),
         }
         events.append(event)
         if rng.random() < 0.15:

@@ -18,7 +18,8 @@ from clicktrail import declaring as d
 from clicktrail.contract import arrow_schema
 from clicktrail.declarations import Declaration
 from clicktrail.declaring import days, hours, minutes
-from clicktrail.engine import aggregates, bisect, sequence_lists, sequences
+from clicktrail.engine import aggregates, sequence_lists, sequences, values
+from clicktrail.entity_ids import entity_id
 from clicktrail.event_log import EventLog
 from clicktrail.offline import entity_codes, load_history
 from clicktrail.online_state import OnlineReader, OnlineState
@@ -26,6 +27,7 @@ from tests import oracles
 from tests.worlds import world
 
 SECOND = 1_000_000
+SQL = "count(distinct item_id) filter (where price_minor >= 100)"
 USER = d.aggregates(
     name="user_v1",
     entity_key="user_id",
@@ -42,7 +44,31 @@ USER = d.aggregates(
         d.top("quantity", k=2),
         d.top("item_id", k=2),
         d.time_since("cart"),
+        d.mean("price_minor", of=["purchase", "view"]),
+        d.mean("quantity", hop=minutes(7)),
+        d.std("price_minor"),
+        d.std("quantity"),
+        d.smallest("quantity"),
+        d.smallest("price_minor", hop=hours(1)),
+        d.first("item_id"),
+        d.first("quantity", of=["view", "cart"]),
+        d.last("quantity"),
+        d.last("category_id", hop=minutes(7)),
+        d.most_frequent("item_id"),
+        d.mean_gap(),
+        d.mean_gap("view"),
+        d.std_gap(),
+        d.std_gap(["view", "cart"], hop=minutes(7)),
+        d.ratio(d.count("view"), window=hours(1), over=days(2)),
+        d.ratio(d.total("quantity"), window=minutes(90), over=days(1)),
+        d.sql(SQL, name="sql", windows=[days(1)]),
     ],
+)
+PAIR = d.aggregates(
+    name="pair_v1",
+    entity_key=["user_id", "category_id"],
+    windows=[hours(6), days(2)],
+    aggregations=[d.count(), d.total("price_minor", of="purchase"), d.distinct("item_id"), d.last("item_id")],
 )
 TERMINAL = d.aggregates(
     name="terminal_v1",
@@ -62,7 +88,35 @@ RECENT = d.sequence(
     within=days(1),
     events=["view", "cart"],
 )
-VIEWS = (USER, TERMINAL, RECENT)
+SESSION = d.sequence(name="session_v1", entity_key="user_id", last=4, fields=["item_id", "price_minor"], session=True)
+PAUSE = d.sequence(name="pause_v1", entity_key="user_id", last=9, fields=["item_id"], session=hours(1), within=days(1))
+NO_REPEATS = d.sequence(
+    name="no_repeats_v1",
+    entity_key="user_id",
+    last=3,
+    fields=["item_id", "event_type"],
+    events=["view", "cart", "purchase"],
+    drop_repeats=["item_id"],
+)
+NO_SAME = d.sequence(
+    name="no_same_v1",
+    entity_key="terminal_id",
+    last=2,
+    fields=["quantity"],
+    drop_repeats=["quantity", "session_id"],
+    session=True,
+)
+VIEWS = (USER, TERMINAL, RECENT, PAIR, SESSION, PAUSE, NO_REPEATS, NO_SAME)
+
+
+def sql_oracle(inside: list[dict[str, Any]]) -> int:
+    """What SQL says, in Python."""
+    return len({one["item_id"] for one in inside if one["price_minor"] >= 100})
+
+
+def key_of(view: Declaration, read: dict[str, Any]) -> str | None:
+    """The entity that a view is read for in a read of a world; the pair's category is fixed."""
+    return entity_id({"category_id": "c", **read}, view.entity_keys)
 
 
 def expected(declaration: Declaration, case: dict[str, Any], entity: str, t: int) -> dict[str, Any]:
@@ -78,6 +132,8 @@ def expected(declaration: Declaration, case: dict[str, Any], entity: str, t: int
                 "last": declaration.last,
                 "events": declaration.events,
                 "within_s": (declaration.within_us or 0) // SECOND,
+                "session_s": None if declaration.session_us is None else declaration.session_us // SECOND,
+                "drop_repeats": declaration.drop_repeats,
                 "entity": key,
             }
             for field in declaration.fields
@@ -94,6 +150,9 @@ def expected(declaration: Declaration, case: dict[str, Any], entity: str, t: int
                 "hop_s": one.hop_us // SECOND,
                 "delay_s": one.delay_us // SECOND,
                 "label": one.label,
+                "part": one.part,
+                "over_s": (one.over_us or 0) // SECOND,
+                "oracle": sql_oracle,
                 "k": one.k,
                 "entity": key,
             }
@@ -105,11 +164,7 @@ def expected(declaration: Declaration, case: dict[str, Any], entity: str, t: int
 def read_offline(log: EventLog, declaration: Declaration, entity: str, t: int) -> dict[str, Any]:
     history, entities = load_history(log, declaration.entity_key, [declaration])
     codes, times = entity_codes(pa.array([entity]), entities), np.array([t * SECOND])
-    if declaration.is_sequence:
-        columns = sequence_lists(declaration, sequences(declaration, history, codes, times))
-    else:
-        columns = aggregates(declaration, history, codes, times)
-    return {name: column[0].as_py() for name, column in columns.items()}
+    return {name: column[0].as_py() for name, column in values(declaration, history, codes, times).items()}
 
 
 @settings(max_examples=25, deadline=None)
@@ -127,7 +182,7 @@ def test_every_aggregation_equals_the_oracle_at_both_doors(seed: int) -> None:
             waiting = waiting.filter(pa.array(~arrived))
             for view in VIEWS:
                 OnlineState(Path(folder) / "online.db").catch_up(log, view)
-                entity = read["terminal_id"] if view is TERMINAL else read["user_id"]
+                entity = key_of(view, read)
                 if entity is None:
                     continue
                 reader = OnlineReader(Path(folder) / "online.db", [view])
@@ -191,20 +246,6 @@ def test_only_rows_with_a_hole_are_copied(tmp_path: Path) -> None:
         ["0", "1", "3", "4"],
     ]
     assert len(slices.history.known) == 5 + 3 + 4
-
-
-@given(
-    values=st.lists(st.integers(-5, 5), max_size=20).map(sorted),
-    needles=st.lists(st.tuples(st.integers(0, 20), st.integers(0, 20), st.integers(-6, 6)), max_size=10),
-)
-def test_bisect_is_searchsorted_within_a_range(values: list[int], needles: list[tuple[int, int, int]]) -> None:
-    """For every range and needle the position is numpy's, shifted by the range's start."""
-    array = np.array(values, np.int64)
-    low = np.array([min(a, b, len(array)) for a, b, _ in needles], np.int64)
-    high = np.array([min(max(a, b), len(array)) for a, b, _ in needles], np.int64)
-    wanted = np.array([needle for *_, needle in needles], np.int64)
-    naive = [a + np.searchsorted(array[a:b], needle) for a, b, needle in zip(low, high, wanted, strict=True)]
-    assert bisect(array, low, high, wanted).tolist() == naive
 
 
 def test_an_unknown_entity_has_the_values_of_nothing_and_none_has_no_value(tmp_path: Path) -> None:
