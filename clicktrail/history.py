@@ -6,7 +6,7 @@ are asked for. Everything that computes a value (clicktrail/engine.py) works on 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -113,31 +113,6 @@ class History:
 def label_key(label: str, events: Sequence[str]) -> str:
     """Names the labels of one kind on events of some types, within a history."""
     return f"{label}:{','.join(events)}"
-
-
-def contract_order(
-    entity: np.ndarray,
-    known: np.ndarray,
-    event: np.ndarray,
-    source_seq: np.ndarray,
-    event_id: Callable[[], pa.ChunkedArray],
-) -> np.ndarray:
-    """Positions that sort events by entity, then by the order of the contract. All shapes [events].
-
-    `event_id` is called only when a tie asks for it: strings are dear.
-    """
-    order = np.lexsort((source_seq, event, known, entity))
-    tied = np.ones(max(len(order) - 1, 0), bool)
-    for key in (entity, known, event, source_seq):
-        values = key[order]
-        tied &= values[1:] == values[:-1]
-    if tied.any():
-        group = np.concatenate([[0], np.cumsum(~tied)])
-        member = np.flatnonzero(np.concatenate([tied, [False]]) | np.concatenate([[False], tied]))
-        ids = event_id().take(pa.array(order[member]))
-        rank = pc.rank(ids, sort_keys="ascending", tiebreaker="dense").to_numpy().astype(np.int64)
-        order[member] = order[member][np.lexsort((rank, group[member]))]
-    return order
 
 
 def starts_of(sorted_codes: np.ndarray, entities: int) -> np.ndarray:

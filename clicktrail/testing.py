@@ -22,7 +22,7 @@ import pyarrow as pa
 from clicktrail.clock import microseconds
 from clicktrail.contract import EVENT_TYPES, LABEL, arrow_schema
 from clicktrail.declarations import Declaration
-from clicktrail.engine import aggregates, sequence_lists, sequences
+from clicktrail.engine import values
 from clicktrail.event_log import EventLog
 from clicktrail.offline import entity_codes, load_history
 from clicktrail.online_state import OnlineReader, OnlineState
@@ -107,9 +107,7 @@ class World:
 def _offline(log: EventLog, declaration: Declaration, entity: str, t: int) -> dict[str, pa.Array]:
     history, entities = load_history(log, declaration.entity_key, [declaration])
     codes, times = entity_codes(pa.array([entity]), entities), np.array([t])
-    if declaration.is_sequence:
-        return sequence_lists(declaration, sequences(declaration, history, codes, times))
-    return aggregates(declaration, history, codes, times)
+    return values(declaration, history, codes, times)
 
 
 _MICROSECOND = timedelta(microseconds=1)

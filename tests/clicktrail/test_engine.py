@@ -281,5 +281,5 @@ def test_window_contents_larger_than_a_chunk(monkeypatch: pytest.MonkeyPatch, tm
     codes = np.arange(len(entities))
     times = np.full(len(entities), (1_700_006_400 + 40_000) * SECOND)
     whole = aggregates(USER, history, codes, times)
-    monkeypatch.setattr("clicktrail.engine._CHUNK", 2)
+    monkeypatch.setattr("clicktrail.layout.CHUNK", 2)
     assert aggregates(USER, history, codes, times) == whole
