@@ -109,7 +109,7 @@ class _Rows:
             codes = readonly(entity)
             starts, order = ordering.group(codes, len(history.starts) - 1)
             # equal times are equal rows: their order does not matter
-            ordering.sort_within(readonly(starts), order, readonly(t), readonly(t), readonly(t))
+            ordering.sort_within(readonly(starts), order, readonly(t), readonly(t))
         else:
             order = np.flatnonzero((entity >= 0) & (entity < len(history.starts) - 1)).astype(np.uint32)
         self.order = order
@@ -321,7 +321,7 @@ def _std_gap(rows: _Rows, feature: Aggregate) -> pa.Array:
     enter, leave = rows.ranges(feature)
     moment = readonly(np.floor_divide(rows.event, MICROSECONDS))
     by_moment = np.arange(len(moment), dtype=np.uint32)
-    ordering.sort_within(rows.starts, by_moment, rows.event, rows.event, rows.event)
+    ordering.sort_within(rows.starts, by_moment, rows.event, rows.event)
     squared = kernels.squared_gaps(rows.starts, rows.entities, rows.bounds, enter, leave, moment, readonly(by_moment))
     span, _ = _span(rows, feature, moment)
     gaps = np.maximum(rows.sum(feature, _NONE) - 1, 0)

@@ -99,7 +99,8 @@ class History:
         if field == "event_timestamp":
             return pa.array(self.event, pa.timestamp("us", tz="UTC"))
         if field == "event_type":
-            return pa.DictionaryArray.from_arrays(pa.array(self.types), pa.array(self.type_names, pa.string()))
+            codes = self.types.view(np.int8)  # signed, as every other code: -1 is null
+            return pa.DictionaryArray.from_arrays(pa.array(codes), pa.array(self.type_names, pa.string()))
         if field == "event_day":
             return pa.array(np.floor_divide(self.event, MICROSECONDS_PER_DAY))
         if field in CATALOGUE_FIELDS:

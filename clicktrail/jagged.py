@@ -44,7 +44,8 @@ def jagged_sequence(declaration: Declaration, fields: list[str], slices: Slices)
     for field in fields:
         column = slices.history.column(field)
         if pa.types.is_dictionary(column.type):
-            values[field] = pc.fill_null(column.indices, -1).to_numpy(zero_copy_only=False).astype(np.int32)
+            codes = pc.fill_null(column.indices, -1) if column.null_count else column.indices
+            values[field] = codes.to_numpy(zero_copy_only=False).astype(np.int32, copy=False)
             dictionaries[field] = column.dictionary.to_pylist()
             continue
         if pa.types.is_timestamp(column.type):

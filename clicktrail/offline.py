@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import duckdb
 import numpy as np
@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from clicktrail.contract import LABEL
 from clicktrail.declarations import CATALOGUE_FIELDS, Declaration, field_type
 from clicktrail.entity_ids import entity_ids
-from clicktrail.event_log import EventLog, known_at
+from clicktrail.event_log import EventLog
 from clicktrail.history import History, Labels, label_key, label_steps, starts_of
 from clicktrail.kernels import order as ordering
 from clicktrail.kernels.arrays import readonly
@@ -46,22 +46,20 @@ def _load(
 ) -> tuple[History, pa.Array]:
     """See `load_history`. Columns are read one after the other, so that at most one is in memory twice."""
     wanted = {event for one in declarations for event in one.events}
-    table = log.read([*keys, "event_type"], stop=stop, dictionaries=[*keys, "event_type"])
-    codes, entities = codes_of(entity_ids(table, keys))
-    types, type_names = codes_of(table["event_type"])
-    del table
-    kept = np.array([name in wanted for name in type_names.to_pylist()] or [False])
+    codes, entities = codes_of(entity_ids(log.read(keys, stop=stop, dictionaries=keys), keys))
+    types, type_names = codes_of(log.read(["event_type"], stop=stop, dictionaries=["event_type"])["event_type"])
     types = types.astype(np.uint8)
-    codes = np.where(kept[types], codes, np.int32(-1))  # a row that no view wants is nobody's
+    kept = np.array([name in wanted for name in type_names.to_pylist()] or [False])
+    if not kept.all():
+        codes = np.where(kept[types], codes, np.int32(-1))  # a row that no view wants is nobody's
     starts, order = ordering.group(codes, len(entities) + 1)
     del codes
-    table = log.read(["event_timestamp", "ingested_at", "source_seq"], stop=stop)
-    event, known, source_seq = _numbers(table["event_timestamp"]), known_at(table), _numbers(table["source_seq"])
-    del table
-    ties = ordering.sort_within(readonly(starts), order, readonly(known), readonly(event), readonly(source_seq))
-    if ties:
-        _break_ties(order, starts, (known, event, source_seq), lambda rows: _event_ids(log, rows, stop))
-    del source_seq
+    event, known = _times(log, stop)
+    if ordering.sort_within(readonly(starts), order, readonly(known), readonly(event)):
+        _break_ties(log, order, starts, known, event, stop)
+    types = types[order]
+    event = event[order]
+    known = known[order]
     index = pa.array(order)
     columns = {}
     for name in sorted({name for one in declarations for name in one.columns}):
@@ -74,9 +72,9 @@ def _load(
         catalogue = Catalogue.load(log.path.parent / "catalogue" / "items_history.parquet")
     history = History(
         starts=starts,
-        known=known[order],
-        event=event[order],
-        types=types[order],
+        known=known,
+        event=event,
+        types=types,
         type_names=tuple(type_names.to_pylist()),
         columns=columns,
         labels=_labels(log, keys, entities, declarations, stop=stop),
@@ -120,38 +118,48 @@ def _single(column: pa.ChunkedArray) -> pa.Array:
     return column.combine_chunks()
 
 
-def _numbers(column: pa.ChunkedArray) -> np.ndarray:
-    """A column of integers or times without nulls as int64."""
-    return column.cast(pa.int64()).to_numpy()
+def _times(log: EventLog, stop: int) -> tuple[np.ndarray, np.ndarray]:
+    """Event time and known_at of the rows before `stop`, int64 microseconds; one column at a time."""
+    event = _filled(log.read(["event_timestamp"], stop=stop)["event_timestamp"])
+    known = _filled(log.read(["ingested_at"], stop=stop)["ingested_at"])
+    return event, np.maximum(event, known, out=known)
+
+
+def _filled(column: pa.ChunkedArray) -> np.ndarray:
+    """A column of integers or times without nulls as a new int64 array; chunks are let go one by one."""
+    out = np.empty(len(column), np.int64)
+    at = 0
+    for chunk in column.chunks:
+        out[at : at + len(chunk)] = chunk.view(pa.int64()).to_numpy()
+        at += len(chunk)
+    return out
 
 
 def _break_ties(
-    order: np.ndarray,
-    starts: np.ndarray,
-    keys: tuple[np.ndarray, ...],
-    event_ids: Callable[[np.ndarray], pa.ChunkedArray],
+    log: EventLog, order: np.ndarray, starts: np.ndarray, known: np.ndarray, event: np.ndarray, stop: int
 ) -> None:
-    """Put rows that are equal in all keys in the order of their event_id, in place; ids are read for these alone.
+    """Put rows of an entity that share both times in the order of source_seq and event_id, in place.
+
+    These columns are read for the rows concerned alone.
 
     Args:
-        order: positions by entity and keys, uint32 [rows].
-        starts: where each entity begins, int64 [entities + 1].
-        keys: int64 by position.
-        event_ids: gives the ids at some positions.
+        log: the event log.
+        order: positions of rows by entity and times, uint32 [rows].
+        starts: where each entity begins in it, int64 [entities + 1].
+        known: int64 by position.
+        event: int64 by position.
+        stop: where the log was read up to.
     """
-    tied = np.ones(max(len(order) - 1, 0), bool)
-    for key in keys:
-        tied &= key[order[1:]] == key[order[:-1]]
-    borders = starts[1:-1]
-    tied[borders[(borders > 0) & (borders < len(order))] - 1] = False
-    group = np.concatenate([[0], np.cumsum(~tied)])
-    member = np.flatnonzero(np.concatenate([tied, [False]]) | np.concatenate([[False], tied]))
-    rank = pc.rank(event_ids(order[member]), sort_keys="ascending", tiebreaker="dense").to_numpy().astype(np.int64)
-    order[member] = order[member][np.lexsort((rank, group[member]))]
-
-
-def _event_ids(log: EventLog, rows: np.ndarray, stop: int) -> pa.ChunkedArray:
-    return log.read(["event_id"], stop=stop)["event_id"].take(pa.array(rows))
+    tied, group = ordering.ties(readonly(starts), order, readonly(known), readonly(event))
+    rows = pa.array(order[tied])
+    source_seq = log.read(["source_seq"], stop=stop)["source_seq"].take(rows).to_numpy()
+    rank = np.zeros(len(tied), np.int64)
+    same = np.lexsort((source_seq, group))
+    again = (np.diff(source_seq[same]) == 0) & (np.diff(group[same]) == 0)
+    if again.any():
+        ids = log.read(["event_id"], stop=stop)["event_id"].take(rows)
+        rank = pc.rank(ids, sort_keys="ascending", tiebreaker="dense").to_numpy().astype(np.int64)
+    order[tied] = order[tied][np.lexsort((rank, source_seq, group))]
 
 
 def _labels(

@@ -34,20 +34,14 @@ def group(codes: np.ndarray, groups: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 @njit(cache=True)
-def _before(a: int, b: int, first: np.ndarray, second: np.ndarray, third: np.ndarray) -> int:
-    """Negative, 0 or positive as row a comes before, ties with or comes after row b."""
-    if first[a] != first[b]:
-        return -1 if first[a] < first[b] else 1
-    if second[a] != second[b]:
-        return -1 if second[a] < second[b] else 1
-    if third[a] != third[b]:
-        return -1 if third[a] < third[b] else 1
-    return 0
+def _before(a: int, b: int, first: np.ndarray, second: np.ndarray) -> bool:
+    """Whether row a comes strictly before row b."""
+    return first[a] < first[b] or (first[a] == first[b] and second[a] < second[b])
 
 
 @njit(cache=True)
-def sort_within(starts: np.ndarray, order: np.ndarray, first: np.ndarray, second: np.ndarray, third: np.ndarray) -> int:
-    """Sort each group's positions by three keys, in place; rows that are in order already cost one pass.
+def sort_within(starts: np.ndarray, order: np.ndarray, first: np.ndarray, second: np.ndarray) -> int:
+    """Sort each group's positions by two keys, in place; rows that are in order already cost one pass.
 
     A merge sort that starts from the rising runs that are there: events arrive nearly in order. It is stable.
 
@@ -56,22 +50,21 @@ def sort_within(starts: np.ndarray, order: np.ndarray, first: np.ndarray, second
         order: uint32 [rows], positions by group; sorted in place.
         first: leading key, int64 by position.
         second: key of rows equal in the first.
-        third: key of rows equal in both.
 
     Returns:
-        How many neighbours are equal in all three keys.
+        How many neighbours are equal in both keys.
     """
     longest = 0
     for one in range(len(starts) - 1):
         longest = max(longest, starts[one + 1] - starts[one])
     aside = np.empty(longest, order.dtype)
     runs = np.empty(longest + 1, np.int64)
-    ties = 0
+    equal = 0
     for one in range(len(starts) - 1):
         begin, end = starts[one], starts[one + 1]
         n_runs = 0
         for at in range(begin, end):
-            if at == begin or _before(order[at - 1], order[at], first, second, third) > 0:
+            if at == begin or _before(order[at], order[at - 1], first, second):
                 runs[n_runs] = at
                 n_runs += 1
         while n_runs > 1:
@@ -80,26 +73,19 @@ def sort_within(starts: np.ndarray, order: np.ndarray, first: np.ndarray, second
             for pair in range(0, n_runs, 2):
                 low = runs[pair]
                 if pair + 1 < n_runs:
-                    _merge(order, low, runs[pair + 1], runs[pair + 2], aside, first, second, third)
+                    _merge(order, low, runs[pair + 1], runs[pair + 2], aside, first, second)
                 runs[kept] = low
                 kept += 1
             n_runs = kept
         for at in range(begin + 1, end):
-            if _before(order[at - 1], order[at], first, second, third) == 0:
-                ties += 1
-    return ties
+            if first[order[at]] == first[order[at - 1]] and second[order[at]] == second[order[at - 1]]:
+                equal += 1
+    return equal
 
 
 @njit(cache=True)
 def _merge(
-    order: np.ndarray,
-    low: int,
-    middle: int,
-    high: int,
-    aside: np.ndarray,
-    first: np.ndarray,
-    second: np.ndarray,
-    third: np.ndarray,
+    order: np.ndarray, low: int, middle: int, high: int, aside: np.ndarray, first: np.ndarray, second: np.ndarray
 ) -> None:
     """Merge the sorted order[low:middle] and order[middle:high]; `aside` is scratch."""
     for at in range(low, middle):
@@ -108,12 +94,41 @@ def _merge(
     for at in range(low, high):
         if left == middle - low:
             break  # the rest of the right run is in its place
-        if right < high and _before(order[right], aside[left], first, second, third) < 0:
+        if right < high and _before(order[right], aside[left], first, second):
             order[at] = order[right]
             right += 1
         else:
             order[at] = aside[left]
             left += 1
+
+
+@njit(cache=True)
+def ties(starts: np.ndarray, order: np.ndarray, first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Places in a sorted `order` whose neighbour in the group is equal in both keys, and a number for each such set.
+
+    Returns:
+        Places, rising, and the number of each place's set, rising too; both int64 [places].
+    """
+    places, numbers = np.empty(len(order), np.int64), np.empty(len(order), np.int64)
+    found, sets = 0, 0
+    for one in range(len(starts) - 1):
+        at = starts[one]
+        while at < starts[one + 1]:
+            end = at + 1
+            while (
+                end < starts[one + 1]
+                and first[order[end]] == first[order[at]]
+                and second[order[end]] == second[order[at]]
+            ):
+                end += 1
+            if end - at > 1:
+                for place in range(at, end):
+                    places[found] = place
+                    numbers[found] = sets
+                    found += 1
+                sets += 1
+            at = end
+    return places[:found].copy(), numbers[:found].copy()
 
 
 @njit(cache=True)
