@@ -8,7 +8,7 @@ is a prefix of an entity's events. The loops are in `clicktrail.kernels`.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -49,6 +49,10 @@ class Slices:
     history: History
     start: np.ndarray
     end: np.ndarray
+
+    def slice(self, begin: int, rows: int) -> Slices:
+        """The rows begin..begin + rows."""
+        return replace(self, start=self.start[begin : begin + rows], end=self.end[begin : begin + rows])
 
 
 def sequences(declaration: Declaration, history: History, entity: np.ndarray, t: np.ndarray) -> Slices:

@@ -79,15 +79,15 @@ class EventLogOfflineStore(OfflineStore):
                 foreign.append(view)
                 continue
             name = view.projection.name_to_use()
-            column = view.projection.join_key_map.get(declaration.entity_key, declaration.entity_key)
-            if column not in rows.column_names:
-                message = (
-                    f"entity_df has no column {column!r}, which view {name!r} joins on; it has {rows.column_names}"
-                )
-                raise ValueError(message)
-            wanted.append(
-                Wanted(declaration=declaration, name=name, features=tuple(refs.get(name, ())), entity_column=column)
-            )
+            columns = tuple(view.projection.join_key_map.get(key, key) for key in declaration.entity_keys)
+            for column in columns:
+                if column not in rows.column_names:
+                    message = (
+                        f"entity_df has no column {column!r}, which view {name!r} joins on; it has {rows.column_names}"
+                    )
+                    raise ValueError(message)
+            features = tuple(refs.get(name, ()))
+            wanted.append(Wanted(declaration=declaration, name=name, features=features, entity_columns=columns))
         taken = {feature for one in wanted for feature in one.features} & set(rows.column_names)
         if taken and not full_feature_names:
             message = f"entity_df has columns named as features, {sorted(taken)}: ask with full_feature_names=True"
@@ -148,8 +148,9 @@ class EventLogOfflineStore(OfflineStore):
             )
         log, stop = open_log(config)
         declaration = data_source.declaration
-        key = declaration.entity_key
-        ids = log.query(f"select distinct {key} from events where {key} is not null order by {key}", stop=stop)
+        keys = ", ".join(declaration.entity_keys)
+        present = " and ".join(f"{key} is not null" for key in declaration.entity_keys)
+        ids = log.query(f"select distinct {keys} from events where {present} order by {keys}", stop=stop)
         end = microseconds(end_date)
         rows = ids.append_column(timestamp_field, pa.array(np.full(ids.num_rows, end), pa.timestamp("us", tz="UTC")))
         return EventLogRetrievalJob(
@@ -162,13 +163,13 @@ class EventLogOfflineStore(OfflineStore):
                     declaration=declaration,
                     name=declaration.name,
                     features=tuple(feature_name_columns),
-                    entity_column=key,
+                    entity_columns=declaration.entity_keys,
                 )
             ],
             others=None,
             full_feature_names=False,
             on_demand=[],
-            metadata=RetrievalMetadata(features=feature_name_columns, keys=[key]),
+            metadata=RetrievalMetadata(features=feature_name_columns, keys=list(declaration.entity_keys)),
         )
 
     @staticmethod

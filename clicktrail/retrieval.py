@@ -10,15 +10,18 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 from feast import OnDemandFeatureView
 from feast.infra.offline_stores.offline_store import RetrievalJob, RetrievalMetadata
 from feast.saved_dataset import SavedDatasetStorage
 
 from clicktrail.declarations import Declaration
 from clicktrail.engine import Slices, aggregates, sequence_lists, sequences
+from clicktrail.entity_ids import entity_ids
 from clicktrail.event_log import EventLog
 from clicktrail.jagged import JaggedFeatures, JaggedSequence, jagged_sequence
 from clicktrail.offline import entity_codes, load_history
+from clicktrail.publish import publish_file
 
 ROW = "__clicktrail_row"
 """Column by which results of another store are brought back into the order of the entity rows."""
@@ -26,12 +29,12 @@ ROW = "__clicktrail_row"
 
 @dataclass(frozen=True, kw_only=True)
 class Wanted:
-    """One view of a request: the features asked for, and the entity column that holds its key."""
+    """One view of a request: the features asked for, and the entity columns that hold its keys."""
 
     declaration: Declaration
     name: str
     features: tuple[str, ...]
-    entity_column: str
+    entity_columns: tuple[str, ...]
 
 
 class EventLogRetrievalJob(RetrievalJob):
@@ -115,14 +118,55 @@ class EventLogRetrievalJob(RetrievalJob):
         for wanted, slices, values in self._values():
             columns = values if slices is None else sequence_lists(wanted.declaration.only(wanted.features), slices)
             for feature in wanted.features:
-                name = f"{wanted.name}__{feature}" if self._full_feature_names else feature
-                table = table.append_column(name, _without_nulls(columns[feature]))
+                table = table.append_column(self._column_name(wanted, feature), _without_nulls(columns[feature]))
+        table = self._with_others(table)
+        assert table.num_rows == self._rows.num_rows  # noqa: S101 - every row that goes in comes out
+        return table
+
+    def to_batches(self, rows: int = 100_000) -> Iterator[pa.Table]:
+        """The result in pieces of so many rows, in order: lists of a piece are made when it is asked for.
+
+        Only histories, ranges and scalars of all rows are held, so a result may be larger than memory. On-demand
+        views are not applied.
+        """
+        read = list(self._values())
+        others = self._with_others(self._rows).drop_columns(self._rows.column_names)
+        for begin in range(0, max(self._rows.num_rows, 1), rows):
+            piece = self._rows.slice(begin, rows)
+            for wanted, slices, values in read:
+                declaration = wanted.declaration.only(wanted.features)
+                columns = {name: column.slice(begin, rows) for name, column in values.items()}
+                if slices is not None:
+                    columns = sequence_lists(declaration, slices.slice(begin, rows))
+                for feature in wanted.features:
+                    piece = piece.append_column(self._column_name(wanted, feature), _without_nulls(columns[feature]))
+            for name in others.column_names:
+                piece = piece.append_column(name, others[name].slice(begin, rows))
+            yield piece
+
+    def write_parquet(self, path: Path, rows: int = 100_000) -> None:
+        """Stream the result to a Parquet file, written aside and renamed; see `to_batches`."""
+
+        def write(aside: Path) -> None:
+            writer = None
+            for piece in self.to_batches(rows):
+                writer = writer or pq.ParquetWriter(aside, piece.schema, compression="zstd")
+                writer.write_table(piece)
+            assert writer is not None  # noqa: S101 - there is one piece at least
+            writer.close()
+
+        publish_file(path, write, "retrieval")
+
+    def _column_name(self, wanted: Wanted, feature: str) -> str:
+        return f"{wanted.name}__{feature}" if self._full_feature_names else feature
+
+    def _with_others(self, table: pa.Table) -> pa.Table:
+        """The table with the columns of views that have another source."""
         if self._others is not None:
             other = self._others().sort_by(ROW)
             for name in other.column_names:
                 if name not in (*self._rows.column_names, ROW):
                     table = table.append_column(name, other[name])
-        assert table.num_rows == self._rows.num_rows  # noqa: S101 - every row that goes in comes out
         return table
 
     def _values(self) -> Iterator[tuple[Wanted, Slices | None, dict[str, pa.Array]]]:
@@ -134,7 +178,7 @@ class EventLogRetrievalJob(RetrievalJob):
             history, entities = load_history(self.log, key, list(needed.values()), stop=self.stop)
             for wanted in of_entity:
                 declaration = needed[wanted.name]
-                codes = entity_codes(self._rows[wanted.entity_column], entities)
+                codes = entity_codes(entity_ids(self._rows, wanted.entity_columns), entities)
                 if declaration.is_sequence:
                     yield wanted, sequences(declaration, history, codes, t), {}
                 else:

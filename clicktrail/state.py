@@ -172,7 +172,7 @@ def history_of(declaration: Declaration, states: Sequence[State]) -> History:
         starts=_starts([len(state.known) for state in states]),
         known=both.known,
         event=both.event,
-        types=both.types.astype(np.int32),
+        types=both.types,
         type_names=declaration.events,
         columns=both.columns,
         labels=labels,
