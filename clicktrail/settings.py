@@ -4,6 +4,7 @@ CLICKTRAIL_HOME          folder of everything that a run produces (default: `var
 CLICKTRAIL_SHOP          whose data (default: demo); every shop has its own log, registry and online state
 CLICKTRAIL_FEATURE_REPO  the Feast repo (default: `feature_repo/` of the checkout)
 CLICKTRAIL_CLOCK         `wall` (default), `log` (the end of the event log: for replayed data), or an ISO 8601 time
+CLICKTRAIL_READ_LOG      share of the rows read online that is kept for `make parity`, 0 to 1 (default: 0, none)
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ class Settings:
     shop: str = "demo"
     clock: str = "wall"
     feature_repo: Path = _CHECKOUT / "feature_repo"
+    read_log_share: float = 0.0
 
     @property
     def shop_home(self) -> Path:
@@ -66,6 +68,11 @@ class Settings:
         return self.shop_home / "training_sets"
 
     @property
+    def read_log(self) -> Path:
+        """A sample of what was answered online (clicktrail.read_log)."""
+        return self.shop_home / "read_log"
+
+    @property
     def runs(self) -> Path:
         """`<task>/<run_id>/`, and `<task>/latest`."""
         return self.home / "runs"
@@ -75,7 +82,7 @@ def load(environ: dict[str, str] | None = None) -> Settings:
     """Settings from environment variables.
 
     Raises:
-        ValueError: CLICKTRAIL_SHOP is no plain name.
+        ValueError: CLICKTRAIL_SHOP is no plain name, or CLICKTRAIL_READ_LOG no share.
     """
     env = os.environ if environ is None else environ
     in_checkout = (_CHECKOUT / "pyproject.toml").is_file()
@@ -84,9 +91,19 @@ def load(environ: dict[str, str] | None = None) -> Settings:
     if not re.fullmatch(r"[A-Za-z0-9_-]+", shop):
         message = f"CLICKTRAIL_SHOP is {shop!r}: use letters, digits, '_' and '-' alone, since it names a folder"
         raise ValueError(message)
+    try:
+        share = float(env.get("CLICKTRAIL_READ_LOG") or 0)
+    except ValueError:
+        share = -1.0
+    if not 0 <= share <= 1:
+        message = (
+            f"CLICKTRAIL_READ_LOG is {env['CLICKTRAIL_READ_LOG']!r}: give the share of reads to keep, 0 to 1 (0.01)"
+        )
+        raise ValueError(message)
     return Settings(
         home=Path(env.get("CLICKTRAIL_HOME") or default_home).expanduser().resolve(),
         shop=shop,
         clock=env.get("CLICKTRAIL_CLOCK") or "wall",
         feature_repo=Path(env.get("CLICKTRAIL_FEATURE_REPO") or _CHECKOUT / "feature_repo").expanduser().resolve(),
+        read_log_share=share,
     )
