@@ -1,4 +1,4 @@
-"""What a data engineer writes in a Feast repo: `sequence_view` and `aggregate_view`; both give Feast feature views."""
+"""What a data engineer writes in a Feast repo: `sequence_view`, `aggregate_view` and `request_view`, as Feast's views."""
 
 from __future__ import annotations
 
@@ -35,30 +35,60 @@ from clicktrail.declaring import (
     top,
     total,
 )
+from clicktrail.request_declarations import (
+    count_with,
+    day_of_week,
+    difference,
+    due,
+    hour_of_day,
+    is_night,
+    is_weekend,
+    largest_with,
+    mean_with,
+    quotient_of,
+    share,
+    times_mean,
+    total_with,
+)
+from clicktrail.request_views import request_view
 
 __all__ = [
     "aggregate_view",
     "count",
+    "count_with",
+    "day_of_week",
     "days",
+    "difference",
     "distinct",
+    "due",
     "first",
+    "hour_of_day",
     "hours",
+    "is_night",
+    "is_weekend",
     "label_rate",
     "largest",
+    "largest_with",
     "last",
     "mean",
     "mean_gap",
+    "mean_with",
     "minutes",
     "most_frequent",
+    "quotient_of",
     "ratio",
+    "request_view",
     "sequence_view",
+    "share",
     "smallest",
     "sql",
     "std",
     "std_gap",
     "time_since",
+    "times_mean",
     "top",
     "total",
+    "total_with",
 ]
 
 
