@@ -19,7 +19,12 @@ from clicktrail.kernels.arrays import readonly
 
 
 def load_history(
-    log: EventLog, entity_key: str, declarations: Sequence[Declaration], *, stop: int | None = None
+    log: EventLog,
+    entity_key: str,
+    declarations: Sequence[Declaration],
+    *,
+    stop: int | None = None,
+    offsets: bool = False,
 ) -> tuple[History, pa.Array]:
     """All that these views (of one entity) need of the log before `stop`.
 
@@ -28,6 +33,7 @@ def load_history(
         entity_key: of the views, as `Declaration.entity_key` has it.
         declarations: the views.
         stop: offset at which to stop; by default the end of the log.
+        offsets: keep the offset of each event too, as the column `offset`.
 
     Returns:
         The history, and the entity ids by entity code (string [entities]); one entity without events follows
@@ -36,13 +42,13 @@ def load_history(
     stop = log.version if stop is None else stop
     while True:
         forgotten = log.forgotten_digest
-        loaded = _load(log, entity_key.split("+"), declarations, stop)
+        loaded = _load(log, entity_key.split("+"), declarations, stop, offsets=offsets)
         if forgotten == log.forgotten_digest:  # else rows may have gone between two columns
             return loaded
 
 
 def _load(
-    log: EventLog, keys: Sequence[str], declarations: Sequence[Declaration], stop: int
+    log: EventLog, keys: Sequence[str], declarations: Sequence[Declaration], stop: int, *, offsets: bool
 ) -> tuple[History, pa.Array]:
     """See `load_history`. Columns are read one after the other, so that at most one is in memory twice."""
     wanted = {event for one in declarations for event in one.events}
@@ -65,6 +71,8 @@ def _load(
     for name in sorted({name for one in declarations for name in one.columns}):
         strings = [name] if pa.types.is_string(field_type(name)) else []
         columns[name] = _single(log.read([name], stop=stop, dictionaries=strings)[name]).take(index)
+    if offsets:
+        columns["offset"] = _single(log.read(["offset"], stop=stop)["offset"]).take(index)
     catalogue = None
     if any(set(one.inputs) & set(CATALOGUE_FIELDS) for one in declarations):
         from clicktrail.catalogue import Catalogue  # few views ask for it
@@ -183,45 +191,3 @@ def _labels(
             starts=starts_of(codes[order], len(entities) + 1), known=known[order], event=event[order], step=step[order]
         )
     return out
-
-
-def read_labels(
-    log: EventLog, label: str, events: Sequence[str], *, stop: int | None = None, of: pa.Array | None = None
-) -> pa.Table:
-    """Labels with the events they speak of, those of one event together and oldest first.
-
-    Args:
-        log: the event log.
-        label: name of the label.
-        events: event types that it may speak of.
-        stop: only what the log held before this offset.
-        of: only labels of these event_ids.
-
-    Returns:
-        Columns `target` (offset of the event), `target_known`, `target_event`, `known` (int64, microseconds),
-        `value`, `label_of` and the entity keys of the event.
-    """
-    types = ", ".join(f"'{name}'" for name in events)
-    with duckdb.connect() as con:
-        con.execute("set timezone = 'UTC'")
-        log.attach(con, stop=stop)
-        chosen = ""
-        if of is not None:
-            con.register("chosen", pa.table({"event_id": of}))
-            chosen = "and label_of in (select event_id from chosen)"
-        con.execute(
-            f"create temp table said as select label_of, label_value, known_at, event_timestamp, source_seq, event_id "
-            f"from events where event_type = '{LABEL}' and label = $1 {chosen}",
-            [label],
-        )
-        return con.sql(
-            f"""
-            select e."offset" as target,
-                   epoch_us(e.known_at) as target_known, epoch_us(e.event_timestamp) as target_event,
-                   epoch_us(said.known_at) as known, said.label_value as value, said.label_of,
-                   e.user_id, e.item_id, e.card_id, e.terminal_id
-            from said join events e on said.label_of = e.event_id
-            where e.event_type in ({types}) and e.event_id in (select label_of from said)
-            order by target, said.known_at, said.event_timestamp, said.source_seq, said.event_id
-            """
-        ).to_arrow_table()
