@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from functools import lru_cache
 from typing import Literal
 
@@ -57,12 +57,12 @@ class RequestView:
 
 def count_with(feature: str, *, name: str = "") -> RequestFeature:
     """A stored count, the request's own event included."""
-    return RequestFeature(name=name or f"{feature}_with_request", kind="count_with", of=(feature,))
+    return RequestFeature(name=name or f"{_short(feature)}_with_request", kind="count_with", of=(feature,))
 
 
 def total_with(feature: str, field: str, *, name: str = "") -> RequestFeature:
     """A stored sum, the request's own value of `field` included; null where the request has none."""
-    return RequestFeature(name=name or f"{feature}_with_request", kind="total_with", of=(feature, field))
+    return RequestFeature(name=name or f"{_short(feature)}_with_request", kind="total_with", of=(feature, field))
 
 
 def mean_with(*, total: str, count: str, field: str, name: str) -> RequestFeature:
@@ -72,7 +72,7 @@ def mean_with(*, total: str, count: str, field: str, name: str) -> RequestFeatur
 
 def largest_with(feature: str, field: str, *, name: str = "") -> RequestFeature:
     """The larger of a stored value and the request's; the request's where nothing is stored, null where it has none."""
-    return RequestFeature(name=name or f"{feature}_with_request", kind="largest_with", of=(feature, field))
+    return RequestFeature(name=name or f"{_short(feature)}_with_request", kind="largest_with", of=(feature, field))
 
 
 def times_mean(field: str, *, total: str, count: str, name: str) -> RequestFeature:
@@ -82,12 +82,14 @@ def times_mean(field: str, *, total: str, count: str, name: str) -> RequestFeatu
 
 def share(label_rate: str, *, none: float | None = None, name: str = "") -> RequestFeature:
     """A label rate as one number: labelled / all; `none` where there is nothing to divide by."""
-    return RequestFeature(name=name or f"{label_rate}_share", kind="share", of=(label_rate,), type="float64", none=none)
+    return RequestFeature(
+        name=name or f"{_short(label_rate)}_share", kind="share", of=(label_rate,), type="float64", none=none
+    )
 
 
 def due(label_rate: str, *, name: str = "") -> RequestFeature:
     """Of how many events a label rate speaks."""
-    return RequestFeature(name=name or f"{label_rate}_due", kind="due", of=(label_rate,))
+    return RequestFeature(name=name or f"{_short(label_rate)}_due", kind="due", of=(label_rate,))
 
 
 def difference(left: str, right: str, *, name: str) -> RequestFeature:
@@ -118,6 +120,11 @@ def is_weekend(*, name: str = "is_weekend") -> RequestFeature:
 def is_night(*, before: int, name: str = "is_night") -> RequestFeature:
     """1 where the hour is less than `before`, else 0; UTC."""
     return RequestFeature(name=name, kind="is_night", before=before)
+
+
+def _short(feature: str) -> str:
+    """A feature's name without its view."""
+    return feature.rpartition("__")[2]
 
 
 # ---- checked against what there is
@@ -229,8 +236,12 @@ def _operand(
 
 
 def to_text(view: RequestView) -> str:
-    """The view as JSON."""
-    return json.dumps(asdict(view), sort_keys=True)
+    """The view as JSON; what a feature leaves as it is by default is left out."""
+    features = [
+        {field.name: value for field in fields(one) if (value := getattr(one, field.name)) != field.default}
+        for one in view.features
+    ]
+    return json.dumps({**asdict(view), "features": features}, sort_keys=True)
 
 
 @lru_cache(maxsize=256)
@@ -241,5 +252,5 @@ def from_text(text: str) -> RequestView:
         name=data["name"],
         request=tuple(data["request"]),
         inputs=tuple((view, tuple(known)) for view, known in data["inputs"]),
-        features=tuple(RequestFeature(**{**one, "of": tuple(one["of"])}) for one in data["features"]),
+        features=tuple(RequestFeature(**{**one, "of": tuple(one.get("of", ()))}) for one in data["features"]),
     )

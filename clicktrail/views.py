@@ -1,4 +1,4 @@
-"""What a data engineer writes in a Feast repo: `sequence_view`, `aggregate_view` and `request_view`, as Feast's views."""
+"""What a data engineer writes in a Feast repo: sequence, aggregate and request views; all are views of Feast's own."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ __all__ = [
 ]
 
 
-def sequence_view(
+def sequence_view(  # noqa: PLR0913 - one word an option
     *,
     name: str,
     entity: Entity | Sequence[Entity],

@@ -3,18 +3,30 @@
 A published view is never edited in place: declare `_v2` beside it and move its readers over.
 """
 
+from feast.types import Int64
+
 from clicktrail.views import (
     aggregate_view,
     count,
+    count_with,
     days,
+    difference,
     distinct,
+    hour_of_day,
     hours,
+    is_night,
     label_rate,
     largest,
+    largest_with,
+    mean_with,
+    request_view,
     sequence_view,
+    share,
     time_since,
+    times_mean,
     top,
     total,
+    total_with,
 )
 from feature_repo.entities import card, item, terminal, user
 
@@ -124,6 +136,36 @@ terminal_risk_v1 = aggregate_view(
     ],
     owner=RISK,
     description="traffic at the terminal, and how much of it turned out to be fraud a week later",
+)
+
+payment_context_v1 = request_view(
+    name="payment_context_v1",
+    request={"price_minor": Int64},
+    inputs=[card_activity_v1, terminal_risk_v1],
+    features=[
+        count_with("card_activity_v1__count_payment_1d"),
+        count_with("card_activity_v1__count_payment_30d"),
+        total_with("card_activity_v1__total_price_minor_payment_1d", "price_minor"),
+        mean_with(
+            total="card_activity_v1__total_price_minor_payment_30d",
+            count="card_activity_v1__count_payment_30d",
+            field="price_minor",
+            name="mean_price_minor_30d_with_request",
+        ),
+        times_mean(
+            "price_minor",
+            total="card_activity_v1__total_price_minor_payment_30d",
+            count="card_activity_v1__count_payment_30d",
+            name="price_times_mean_30d",
+        ),
+        largest_with("max_price_minor_payment_30d", "price_minor"),
+        difference("price_minor", "max_price_minor_payment_30d", name="price_above_largest_30d"),
+        share("label_rate_fraud_payment_30d", name="terminal_fraud_share_30d"),
+        hour_of_day(),
+        is_night(before=7),
+    ],
+    owner=RISK,
+    description="the payment that is being scored beside what the card did before, the payment itself included",
 )
 
 item_activity_v1 = aggregate_view(
