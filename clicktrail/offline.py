@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from clicktrail.contract import LABEL
 from clicktrail.declarations import CATALOGUE_FIELDS, Declaration, field_type
 from clicktrail.entity_ids import entity_ids
 from clicktrail.event_log import EventLog
 from clicktrail.history import History, Labels, label_key, label_steps, starts_of
 from clicktrail.kernels import order as ordering
 from clicktrail.kernels.arrays import readonly
+from clicktrail.label_events import read_labels
 
 
 def load_history(

@@ -339,7 +339,7 @@ def _arrived(log: EventLog, declaration: Declaration, start: int, stop: int) -> 
 
 def _steps(log: EventLog, declaration: Declaration, start: int, stop: int) -> dict[str, np.ndarray]:
     """Label steps, by entity, of every event that a stretch of the log labels or brings."""
-    from clicktrail.offline import read_labels  # who only reads states needs no DuckDB
+    from clicktrail.label_events import read_labels  # who only reads states needs no DuckDB
 
     out: dict[str, list[np.ndarray]] = {}
     kinds = states.label_kinds(declaration)
