@@ -10,10 +10,11 @@ import pyarrow as pa
 from clicktrail.event_log import Appended
 from validation.routing import QUARANTINE_SCHEMA
 
-_COLUMNS = {"conflict": "event_id", "ahead_of_arrival": "event_timestamp"}
+_COLUMNS = {"conflict": "event_id", "ahead_of_arrival": "event_timestamp", "forgotten": "user_id"}
 _REMEDIES = {
     "conflict": "the first arrival stands: let the producer give a changed event an event_id of its own",
     "ahead_of_arrival": "mend the producer's clock, then send the rows again under the same event_id",
+    "forgotten": "nothing to mend: this user asked to be forgotten; let the producer stop sending",
 }
 
 
