@@ -28,7 +28,8 @@ from clicktrail import settings
 from clicktrail.clock import microseconds
 from clicktrail.data_source import EventLogSource, declaration_of
 from clicktrail.event_log import EventLog
-from clicktrail.retrieval import ROW, EventLogRetrievalJob, Wanted, microseconds_of
+from clicktrail.request_views import request_view_of
+from clicktrail.retrieval import ROW, EventLogRetrievalJob, Wanted, WantedOfRequest, microseconds_of
 
 
 class EventLogOfflineStoreConfig(DuckDBOfflineStoreConfig):
@@ -72,6 +73,7 @@ class EventLogOfflineStore(OfflineStore):
         timestamp_column = infer_event_timestamp_from_entity_df(dict(_pandas_dtypes(rows)))
         microseconds_of(rows[timestamp_column])
         refs = _by_view(feature_refs)
+        hidden = {} if full_feature_names else _hidden(feature_refs)
         wanted, foreign = [], []
         for view in feature_views:
             declaration = declaration_of(view)
@@ -87,7 +89,15 @@ class EventLogOfflineStore(OfflineStore):
                     )
                     raise ValueError(message)
             features = tuple(refs.get(name, ()))
-            wanted.append(Wanted(declaration=declaration, name=name, features=features, entity_columns=columns))
+            wanted.append(
+                Wanted(
+                    declaration=declaration,
+                    name=name,
+                    features=features,
+                    entity_columns=columns,
+                    hidden=tuple(hidden.get(name, ())),
+                )
+            )
         taken = {feature for one in wanted for feature in one.features} & set(rows.column_names)
         if taken and not full_feature_names:
             message = f"entity_df has columns named as features, {sorted(taken)}: ask with full_feature_names=True"
@@ -105,6 +115,12 @@ class EventLogOfflineStore(OfflineStore):
                 )
                 return job.to_arrow()
 
+        on_demand = OnDemandFeatureView.get_requested_odfvs(feature_refs, project, registry)
+        of_request = [
+            WantedOfRequest(view=view, name=one.name, features=tuple(refs[one.name]))
+            for one in on_demand
+            if (view := request_view_of(one)) is not None
+        ]
         times = rows[timestamp_column]
         return EventLogRetrievalJob(
             log=log,
@@ -114,7 +130,8 @@ class EventLogOfflineStore(OfflineStore):
             wanted=wanted,
             others=others,
             full_feature_names=full_feature_names,
-            on_demand=OnDemandFeatureView.get_requested_odfvs(feature_refs, project, registry),
+            of_request=of_request,
+            on_demand=[one for one in on_demand if request_view_of(one) is None],
             metadata=RetrievalMetadata(
                 features=feature_refs,
                 keys=[name for name in rows.column_names if name != timestamp_column],
@@ -168,6 +185,7 @@ class EventLogOfflineStore(OfflineStore):
             ],
             others=None,
             full_feature_names=False,
+            of_request=[],
             on_demand=[],
             metadata=RetrievalMetadata(features=feature_name_columns, keys=list(declaration.entity_keys)),
         )
@@ -262,4 +280,19 @@ def _by_view(feature_refs: list[str]) -> dict[str, list[str]]:
     for ref in feature_refs:
         view, feature = ref.split(":")
         out.setdefault(view.split("@")[0], []).append(feature)
+    return out
+
+
+def _hidden(feature_refs: list[str]) -> dict[str, list[str]]:
+    """By view, features whose bare name an earlier reference has.
+
+    Feast refuses two such references of a user's, and puts what request views read behind them.
+    """
+    out: dict[str, list[str]] = {}
+    seen = set()
+    for ref in dict.fromkeys(feature_refs):
+        view, feature = ref.split(":")
+        if feature in seen:
+            out.setdefault(view.split("@")[0], []).append(feature)
+        seen.add(feature)
     return out

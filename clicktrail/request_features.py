@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from clicktrail.clock import microseconds, read_time
 from clicktrail.contract import MICROSECONDS
 from clicktrail.engine import quotient
-from clicktrail.request_declarations import Kind, RequestFeature, from_text
+from clicktrail.request_declarations import Kind, RequestFeature, RequestView, from_text
 
 
 def apply(
@@ -33,6 +33,28 @@ def apply(
     for feature in features:
         values, null = _KINDS[feature.kind](feature, [_single(columns[name]) for name in feature.of], t)
         out[feature.name] = pa.array(values, feature.type, mask=null)
+    return out
+
+
+def request_fields(view: RequestView, columns: Mapping[str, Any] | pa.Table) -> dict[str, pa.Array]:
+    """What a request carries, as int64 [rows]; `columns` are Arrow columns or lists.
+
+    Raises:
+        ValueError: a field is missing, or holds something else than whole numbers.
+    """
+    out = {}
+    there = columns.column_names if isinstance(columns, pa.Table) else list(columns)
+    for field in view.request:
+        if field not in there:
+            message = f"request view {view.name!r} reads {field!r} of every row; there is {there}"
+            raise ValueError(message)
+        column = columns[field]
+        try:
+            array = column if isinstance(column, pa.Array | pa.ChunkedArray) else pa.array(column)
+            out[field] = _single(array.cast(pa.int64()))
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError) as error:
+            message = f"request view {view.name!r}: {field!r} must hold whole numbers: {error}"
+            raise ValueError(message) from error
     return out
 
 
@@ -153,7 +175,7 @@ def transform(text: str, inputs: Mapping[str, Sequence[Any]]) -> dict[str, list[
     A request's time is its `event_timestamp` where the inputs have one (offline), else now.
     """
     view = from_text(text)
-    columns = {field: pa.array(inputs[field]) for field in view.request if field in inputs}
+    columns = request_fields(view, inputs)
     for source, known in view.inputs:
         for feature in known:
             full = f"{source}__{feature}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +22,8 @@ from clicktrail.event_log import EventLog
 from clicktrail.jagged import JaggedFeatures, JaggedSequence, jagged_sequence
 from clicktrail.offline import entity_codes, load_history
 from clicktrail.publish import publish_file
+from clicktrail.request_declarations import RequestView
+from clicktrail.request_features import apply, request_fields
 
 ROW = "__clicktrail_row"
 """Column by which results of another store are brought back into the order of the entity rows."""
@@ -29,18 +31,36 @@ ROW = "__clicktrail_row"
 
 @dataclass(frozen=True, kw_only=True)
 class Wanted:
-    """One view of a request: the features asked for, and the entity columns that hold its keys."""
+    """One view of a request: the features asked for, and the entity columns that hold its keys.
+
+    `hidden`: features that a request view reads, and whose bare name is another feature's in the result.
+    """
 
     declaration: Declaration
     name: str
     features: tuple[str, ...]
     entity_columns: tuple[str, ...]
+    hidden: tuple[str, ...] = ()
+
+    @property
+    def shown(self) -> list[str]:
+        """The features that the result holds."""
+        return [feature for feature in self.features if feature not in self.hidden]
+
+
+@dataclass(frozen=True, kw_only=True)
+class WantedOfRequest:
+    """A request view under its name in the request, and the features asked for."""
+
+    view: RequestView
+    name: str
+    features: tuple[str, ...]
 
 
 class EventLogRetrievalJob(RetrievalJob):
     """A point-in-time read; nothing is computed before one of its `to_...` methods is called."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what Feast's signature spreads over two objects
         self,
         *,
         log: EventLog,
@@ -50,10 +70,14 @@ class EventLogRetrievalJob(RetrievalJob):
         wanted: list[Wanted],
         others: Callable[[], pa.Table] | None,
         full_feature_names: bool,
+        of_request: list[WantedOfRequest],
         on_demand: list[OnDemandFeatureView],
         metadata: RetrievalMetadata,
     ) -> None:
-        """`rows` are the entity rows; `others` reads the views that have another source."""
+        """`rows` are the entity rows; `others` reads the views that have another source.
+
+        `of_request` are request views, which are computed here; Feast applies the views `on_demand`.
+        """
         self.log = log
         self.stop = stop
         self._rows = rows
@@ -61,6 +85,7 @@ class EventLogRetrievalJob(RetrievalJob):
         self._wanted = wanted
         self._others = others
         self._full_feature_names = full_feature_names
+        self._of_request = of_request
         self._on_demand = on_demand
         self._metadata = metadata
 
@@ -93,8 +118,9 @@ class EventLogRetrievalJob(RetrievalJob):
         for wanted, slices, values in self._values():
             if slices is not None:
                 sequences_out[wanted.name] = jagged_sequence(wanted.declaration, list(wanted.features), slices)
-            scalars |= {f"{wanted.name}__{feature}": values[feature] for feature in wanted.features if values}
-        return JaggedFeatures(rows=self._rows, sequences=sequences_out, scalars=scalars)
+            scalars |= _scalars(wanted, values)
+        requested = {f"{one.name}__{feature}": column for one, feature, column in self._requested(scalars)}
+        return JaggedFeatures(rows=self._rows, sequences=sequences_out, scalars={**scalars, **requested})
 
     def persist(
         self,
@@ -115,10 +141,14 @@ class EventLogRetrievalJob(RetrievalJob):
     def _to_arrow_internal(self, timeout: int | None = None) -> pa.Table:
         del timeout
         table = self._rows
+        scalars: dict[str, pa.Array] = {}
         for wanted, slices, values in self._values():
             columns = values if slices is None else sequence_lists(wanted.declaration.only(wanted.features), slices)
-            for feature in wanted.features:
-                table = table.append_column(self._column_name(wanted, feature), _without_nulls(columns[feature]))
+            scalars |= _scalars(wanted, values)
+            for feature in wanted.shown:
+                table = table.append_column(self._column_name(wanted, feature), without_nulls(columns[feature]))
+        for one, feature, column in self._requested(scalars):
+            table = table.append_column(self._column_name(one, feature), column)
         table = self._with_others(table)
         assert table.num_rows == self._rows.num_rows  # noqa: S101 - every row that goes in comes out
         return table
@@ -126,10 +156,11 @@ class EventLogRetrievalJob(RetrievalJob):
     def to_batches(self, rows: int = 100_000) -> Iterator[pa.Table]:
         """The result in pieces of so many rows, in order: lists of a piece are made when it is asked for.
 
-        Only histories, ranges and scalars of all rows are held, so a result may be larger than memory. On-demand
-        views are not applied.
+        Only histories, ranges and scalars of all rows are held, so a result may be larger than memory. Feast's own
+        on-demand views are not applied.
         """
         read = list(self._values())
+        requested = self._requested({k: v for wanted, _, values in read for k, v in _scalars(wanted, values).items()})
         others = self._with_others(self._rows).drop_columns(self._rows.column_names)
         for begin in range(0, max(self._rows.num_rows, 1), rows):
             piece = self._rows.slice(begin, rows)
@@ -138,8 +169,10 @@ class EventLogRetrievalJob(RetrievalJob):
                 columns = {name: column.slice(begin, rows) for name, column in values.items()}
                 if slices is not None:
                     columns = sequence_lists(declaration, slices.slice(begin, rows))
-                for feature in wanted.features:
-                    piece = piece.append_column(self._column_name(wanted, feature), _without_nulls(columns[feature]))
+                for feature in wanted.shown:
+                    piece = piece.append_column(self._column_name(wanted, feature), without_nulls(columns[feature]))
+            for one, feature, column in requested:
+                piece = piece.append_column(self._column_name(one, feature), column.slice(begin, rows))
             for name in others.column_names:
                 piece = piece.append_column(name, others[name].slice(begin, rows))
             yield piece
@@ -157,8 +190,20 @@ class EventLogRetrievalJob(RetrievalJob):
 
         publish_file(path, write, "retrieval")
 
-    def _column_name(self, wanted: Wanted, feature: str) -> str:
+    def _column_name(self, wanted: Wanted | WantedOfRequest, feature: str) -> str:
         return f"{wanted.name}__{feature}" if self._full_feature_names else feature
+
+    def _requested(self, scalars: Mapping[str, pa.Array]) -> list[tuple[WantedOfRequest, str, pa.Array]]:
+        """The features of request views: the view, the feature's name, [rows] values."""
+        if not self._of_request:
+            return []
+        t = microseconds_of(self._rows[self._timestamp_column])
+        out = []
+        for one in self._of_request:
+            features = [feature for feature in one.view.features if feature.name in one.features]
+            columns = {**scalars, **request_fields(one.view, self._rows)}
+            out += [(one, name, column) for name, column in apply(features, columns, t).items()]
+        return out
 
     def _with_others(self, table: pa.Table) -> pa.Table:
         """The table with the columns of views that have another source."""
@@ -185,6 +230,10 @@ class EventLogRetrievalJob(RetrievalJob):
                     yield wanted, None, aggregates(declaration, history, codes, t)
 
 
+def _scalars(wanted: Wanted, values: Mapping[str, pa.Array]) -> dict[str, pa.Array]:
+    return {f"{wanted.name}__{feature}": values[feature] for feature in wanted.features if values}
+
+
 def microseconds_of(column: pa.ChunkedArray) -> np.ndarray:
     """Times as int64 microseconds UTC; a time without a zone is UTC.
 
@@ -198,7 +247,7 @@ def microseconds_of(column: pa.ChunkedArray) -> np.ndarray:
     return column.cast(pa.timestamp("us", tz=getattr(column.type, "tz", None)), safe=False).cast(pa.int64()).to_numpy()
 
 
-def _without_nulls(column: pa.Array) -> pa.Array:
+def without_nulls(column: pa.Array) -> pa.Array:
     """A sequence with "" and 0 for what is missing inside: Feast's own lists, online, can hold no null."""
     if not pa.types.is_large_list(column.type) or not column.flatten().null_count:
         return column
