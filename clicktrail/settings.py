@@ -4,6 +4,8 @@ CLICKTRAIL_HOME          folder of everything that a run produces (default: `var
 CLICKTRAIL_SHOP          whose data (default: demo); every shop has its own log, registry and online state
 CLICKTRAIL_FEATURE_REPO  the Feast repo (default: `feature_repo/` of the checkout)
 CLICKTRAIL_CLOCK         `wall` (default), `log` (the end of the event log: for replayed data), or an ISO 8601 time
+CLICKTRAIL_INTAKE_TOKEN  what a producer must send as its bearer token to the HTTP intake (default: none is asked for)
+CLICKTRAIL_STREAM_URL    where the stream is: redis://host:port/db, or Kafka's bootstrap servers (default: this machine)
 CLICKTRAIL_READ_LOG      share of the rows read online that is kept for `make parity`, 0 to 1 (default: 0, none)
 """
 
@@ -11,7 +13,7 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 _CHECKOUT = Path(__file__).resolve().parent.parent
@@ -26,6 +28,8 @@ class Settings:
     clock: str = "wall"
     feature_repo: Path = _CHECKOUT / "feature_repo"
     read_log_share: float = 0.0
+    intake_token: str = field(default="", repr=False)
+    stream_url: str = field(default="", repr=False)  # may hold a password
 
     @property
     def shop_home(self) -> Path:
@@ -106,4 +110,6 @@ def load(environ: dict[str, str] | None = None) -> Settings:
         clock=env.get("CLICKTRAIL_CLOCK") or "wall",
         feature_repo=Path(env.get("CLICKTRAIL_FEATURE_REPO") or _CHECKOUT / "feature_repo").expanduser().resolve(),
         read_log_share=share,
+        intake_token=env.get("CLICKTRAIL_INTAKE_TOKEN") or "",
+        stream_url=env.get("CLICKTRAIL_STREAM_URL") or "",
     )
