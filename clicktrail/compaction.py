@@ -14,14 +14,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from clicktrail.log_folder import ROW_GROUP, STORED, LogFolder, read_group
+from clicktrail.log_folder import LARGE, STORED, LogFolder, read_group, row_group
 from clicktrail.log_hashes import from_hex, to_hex
 from clicktrail.log_index import in_sorted, merge_indices
 from clicktrail.log_manifest import Manifest, Segment
 from clicktrail.publish import failpoint
-
-LARGEST = 1 << 22
-"""Rows of a merged segment at most."""
 
 LARGEST_AT_APPEND = 1 << 17
 """Rows that an append merges at most before it takes its own in: a fraction of a second. `compact` does the rest."""
@@ -42,7 +39,7 @@ def merge_at_append(segments: Sequence[Segment]) -> Sequence[Segment]:
 
 def merge_all(segments: Sequence[Segment]) -> Sequence[Segment]:
     """What to write next, until nothing is small or hidden."""
-    small = _small_neighbours(segments, fan=2, largest=LARGEST)
+    small = _small_neighbours(segments, fan=2, largest=LARGE)
     return small or [one for one in segments if one.hidden_rows][:1]
 
 
@@ -142,7 +139,7 @@ def _merge(folder: LogFolder, run: Sequence[Segment], generation: int) -> Segmen
     )
 
     def write(writer: pq.ParquetWriter) -> None:
-        for group in _even_groups(_rows(folder, seen, dropped)):
+        for group in _even_groups(_rows(folder, seen, dropped), row_group(merged.rows)):
             writer.write_table(group)
 
     folder.publish_segment(merged.file, write, "log.merged")
@@ -160,14 +157,14 @@ def _rows(folder: LogFolder, segments: Sequence[Segment], dropped: np.ndarray) -
                 yield group.filter(pa.array(~gone)) if gone.any() else group
 
 
-def _even_groups(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
-    """The same rows in tables of `ROW_GROUP` each, fewer in the last; none is empty."""
+def _even_groups(tables: Iterator[pa.Table], rows: int) -> Iterator[pa.Table]:
+    """The same rows in tables of `rows` each, fewer in the last; none is empty."""
     waiting = STORED.empty_table()
     for table in tables:
         waiting = pa.concat_tables([waiting, table])
-        whole = waiting.num_rows // ROW_GROUP * ROW_GROUP
-        for start in range(0, whole, ROW_GROUP):
-            yield waiting.slice(start, ROW_GROUP)
+        whole = waiting.num_rows // rows * rows
+        for start in range(0, whole, rows):
+            yield waiting.slice(start, rows)
         waiting = waiting.slice(whole)
     if waiting.num_rows:
         yield waiting

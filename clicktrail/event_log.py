@@ -25,7 +25,7 @@ from clicktrail.arrivals import REJECTED_SCHEMA, SortedOut, Standing, sort_out
 from clicktrail.compaction import compact, compact_at_append
 from clicktrail.contract import arrow_schema
 from clicktrail.forgetting import forget, refused
-from clicktrail.log_folder import ROW_GROUP, STORED, LogFolder, known_at, spans
+from clicktrail.log_folder import STORED, LogFolder, known_at, row_group, spans
 from clicktrail.log_hashes import RowHashes, from_hex, row_hashes, row_sum, to_hex
 from clicktrail.log_index import build_index
 from clicktrail.log_manifest import Manifest, Segment
@@ -339,7 +339,9 @@ class EventLog:
             **spans(rows),
         )
         self._folder.publish_segment(
-            segment.file, lambda writer: writer.write_table(rows, row_group_size=ROW_GROUP), "log.segment"
+            segment.file,
+            lambda writer: writer.write_table(rows, row_group_size=row_group(len(accepted))),
+            "log.segment",
         )
         labels = pc.is_valid(rows["label_of"]).to_numpy()
         self._folder.publish_index(segment, build_index(hashes, offsets, labels))

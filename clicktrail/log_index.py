@@ -18,6 +18,7 @@ from clicktrail.log_hashes import RowHashes
 
 _FORM = 1
 _HEAD = 3
+_NONE = np.zeros(0, np.int64)
 _MAPPED_BYTES = 1 << 21
 """A map keeps a file descriptor open: smaller files are read, of which there are many."""
 
@@ -84,11 +85,14 @@ def merge_indices(parts: Sequence[SegmentIndex], dropped: np.ndarray) -> Segment
 
 def find(hashes: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Pairs (index into `wanted`, index into `hashes`) of equal values; `hashes` ascending, `wanted` best so too."""
-    if not len(hashes) or not len(wanted):
-        return np.zeros(0, np.int64), np.zeros(0, np.int64)
-    left = np.searchsorted(hashes, wanted)
-    hit = np.flatnonzero(hashes[np.minimum(left, len(hashes) - 1)] == wanted)  # past the end, the last is smaller
-    counts = np.searchsorted(hashes, wanted[hit], side="right") - left[hit]
+    if not len(hashes):
+        return _NONE, _NONE
+    left = hashes.searchsorted(wanted)
+    found = hashes[left.clip(max=len(hashes) - 1)] == wanted  # past the end: the last one is smaller
+    if not found.any():  # the most common case, many times for each append
+        return _NONE, _NONE
+    hit = np.flatnonzero(found)
+    counts = hashes.searchsorted(wanted[hit], side="right") - left[hit]
     within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
     return np.repeat(hit, counts), np.repeat(left[hit], counts) + within
 

@@ -175,7 +175,7 @@ def _labels(
     wanted = {(feature.label, feature.events) for one in declarations for feature in one.aggregates if feature.label}
     out = {}
     for label, events in sorted(wanted):
-        found = read_labels(log, label, events, stop=stop)
+        found = read_labels(log, label, events, stop=stop, keys=keys)
         codes = entity_codes(entity_ids(found, keys), entities)
         known, step = label_steps(
             found["target"].to_numpy(),
