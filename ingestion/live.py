@@ -144,10 +144,6 @@ class LiveIntake:
         assert taken.count(ACCEPTED) == appended.accepted, (taken, appended)  # noqa: S101 - ours to keep
         return taken
 
-    def close(self) -> None:
-        """Close what is open; what was taken in is durable already."""
-        self._con.close()
-
 
 def _named(bad: pa.Table, streams: np.ndarray, positions: np.ndarray) -> pa.Table:
     """Rejected rows whose `row` is an index into the flush, under the names of their streams."""
