@@ -1,100 +1,151 @@
-"""The last K events of many entity rows at their times, from the event log, timed beside a bare DuckDB query.
+"""The last K events of many entity rows at their times, from the event log, beside peers in the same run.
 
     python -m benchmarks.point_in_time --data DIR --last 50 --result FILE
 
 DIR holds `events.parquet` and `rows.parquet` (user_id, event_timestamp, and columns that come back). The
-events are appended to a log first, which is not timed: the peer reads Parquet files too. The timed part
-is everything from the log's segments to list columns in memory. The last line is one JSON object.
+events are appended to a log first, which is not timed: the peers read Parquet files too. Each part runs in
+a process of its own, so that its peak memory is that of the work:
+
+    jagged   from the log's segments to flat arrays and ranges, which is what training reads
+    lists    to list columns in memory; for more than two million rows streamed to the result file
+    numpy    lexsort, searchsorted and a gather, from one Parquet file
+    duckdb   an ASOF join, lists by user and slices
+    feast    Feast's own DuckDB store over prebuilt snapshots (one row an event; their building is not timed) and
+             ours, both through get_historical_features
+
+Peers that would not fit are left out: numpy and DuckDB above 30 M events, Feast above 2 M. The last line is one
+JSON object: `seconds`, `peak_gib` of the lists, the same of each part, and ratios to the peers.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import resource
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-import duckdb
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from clicktrail.contract import arrow_schema
+from benchmarks import point_in_time_peers as peers
+from clicktrail.contract import BEHAVIOUR_TYPES, arrow_schema
+from clicktrail.declarations import Declaration
 from clicktrail.declaring import sequence
-from clicktrail.engine import sequence_lists, sequences
 from clicktrail.event_log import EventLog
-from clicktrail.offline import entity_codes, load_history
 
-FIELDS = ("item_id", "event_type", "price_minor")
-_APPEND = 2_000_000
+FIELDS = peers.FIELDS
+_APPEND = 5_000_000
+_STREAM_ROWS, _PEER_EVENTS, _FEAST_EVENTS = 2_000_000, 30_000_000, 2_000_000
 
 
-def fill(log: EventLog, events: Path) -> None:
-    """Append a Parquet file of events in pieces; ids become strings, columns that it lacks null."""
+def fill(log: EventLog, events: Path) -> dict[str, str]:
+    """Append a Parquet file of events in pieces; ids become strings, columns that it lacks null.
+
+    Returns:
+        The event type of the file by the contract's that stands for it: made-up data has names of its own.
+    """
     file = pq.ParquetFile(events)
+    names: dict[str, str] = {}
     for batch in file.iter_batches(_APPEND):
+        types = batch["event_type"].cast(pa.string()).dictionary_encode()
+        for name in types.dictionary.to_pylist():
+            names.setdefault(name, BEHAVIOUR_TYPES[len(names)])
+        known = pa.array([names[name] for name in types.dictionary.to_pylist()])
         columns = {
             field.name: batch[field.name].cast(field.type)
             if field.name in batch.schema.names
             else pa.nulls(batch.num_rows, field.type)
             for field in arrow_schema()
         }
+        columns["event_type"] = known.take(types.indices)
         log.append(pa.table(columns, schema=arrow_schema()))
+    return {ours: theirs for theirs, ours in names.items()}
 
 
-def solve(log: EventLog, rows: pa.Table, last: int) -> pa.Table:
-    """`rows` without its keys, and one list column a field, oldest first."""
-    types = log.query("select distinct event_type from events")["event_type"].to_pylist()
-    declaration = sequence(name="recent_v1", entity_key="user_id", last=last, fields=FIELDS)
-    # the made-up event types of the data are none of the contract's
-    declaration = type(declaration)(**{**declaration.__dict__, "events": tuple(sorted(types))})
-    history, entities = load_history(log, "user_id", [declaration])
-    codes = entity_codes(rows["user_id"], entities)
-    t = rows["event_timestamp"].cast(pa.int64()).to_numpy()
-    lists = sequence_lists(declaration, sequences(declaration, history, codes, t))
-    kept = [name for name in rows.column_names if name not in ("user_id", "event_timestamp")]
-    return pa.table({**{name: rows[name] for name in kept}, **lists})
+def view(last: int) -> Declaration:
+    """The feature that is read."""
+    return sequence(name="recent_v1", entity_key="user_id", last=last, fields=FIELDS)
 
 
-def peer(data: Path, last: int) -> float:
-    """Seconds of the bare DuckDB query for the same lists: an ASOF join, lists by user, slices."""
-    began = time.perf_counter()
-    lists = ", ".join(f"list({field} order by n) as {field}" for field in FIELDS)
-    slices = ", ".join(
-        f"coalesce(list_slice({field}, greatest(n - {last - 1}, 1), n), []) as {field}" for field in FIELDS
+def read(log: EventLog, rows: pa.Table, last: int) -> Any:  # noqa: ANN401 - importing the job's class imports Feast
+    """The job that Feast's get_historical_features gives for these rows."""
+    from feast.infra.offline_stores.offline_store import RetrievalMetadata
+
+    from clicktrail.retrieval import EventLogRetrievalJob, Wanted
+
+    wanted = Wanted(declaration=view(last), name="recent_v1", features=FIELDS, entity_columns=("user_id",))
+    return EventLogRetrievalJob(
+        log=log,
+        stop=log.version,
+        rows=rows,
+        timestamp_column="event_timestamp",
+        wanted=[wanted],
+        others=None,
+        full_feature_names=False,
+        of_request=[],
+        on_demand=[],
+        metadata=RetrievalMetadata(features=[], keys=[]),
     )
-    with duckdb.connect(config={"threads": os.cpu_count() or 1}) as con:
-        con.sql(
-            f"""
-            with seen as (select user_id, {", ".join(FIELDS)}, greatest(event_timestamp, ingested_at) as known_at,
-                row_number() over (partition by user_id order by greatest(event_timestamp, ingested_at),
-                                   event_timestamp, source_seq, event_id) as n
-                from '{data}/events.parquet'),
-            whole as (select user_id, {lists} from seen group by user_id),
-            placed as (select r.row, r.user_id, s.n from '{data}/rows.parquet' r
-                       asof left join seen s on r.user_id = s.user_id and r.event_timestamp > s.known_at)
-            select row, {slices} from placed left join whole using (user_id)
-            """
-        ).to_arrow_table()
+
+
+def part(name: str, log: EventLog, data: Path, last: int, result: Path) -> dict[str, float]:
+    """Do one part in this process, which did nothing else; compiled loops are warmed on a few rows first."""
+    if name in ("numpy", "duckdb"):
+        seconds = _timed(lambda: getattr(peers, f"{name}_lists")(data, last))
+    elif name == "feast":
+        return peers.feast(log, data, last, view(last))
+    else:
+        rows = pq.read_table(data / "rows.parquet")
+        with tempfile.TemporaryDirectory() as folder:  # numba compiles once a machine: not what is measured
+            small = EventLog(Path(folder))
+            small.append(log.read(stop=min(log.version, 1000)).select(arrow_schema().names))
+            read(small, rows.slice(0, 100), last).to_jagged()
+        job = read(log, rows, last)
+        if name == "jagged":
+            seconds = _timed(job.to_jagged)
+        elif rows.num_rows > _STREAM_ROWS:
+            seconds = _timed(lambda: job.write_parquet(result))
+        else:
+            began = time.perf_counter()
+            table = job.to_arrow()
+            seconds = time.perf_counter() - began
+            pq.write_table(table, result)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    return {f"{name}_seconds": round(seconds, 3), f"{name}_peak_gib": round(peak, 2)}
+
+
+def _timed(work: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    work()
     return time.perf_counter() - began
 
 
-def timed(log_path: Path, data: Path, last: int, result: Path) -> dict[str, float]:
-    """Solve in this process, which did nothing else, so that its peak memory is that of the work."""
-    rows = pq.read_table(data / "rows.parquet")
-    began = time.perf_counter()
-    table = solve(EventLog(log_path), rows, last)
-    seconds = time.perf_counter() - began
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    pq.write_table(table, result)
-    values = int(np.sum(pc.list_value_length(table[FIELDS[0]]).to_numpy()))
-    return {"seconds": round(seconds, 3), "peak_gib": round(peak, 2), "rows": table.num_rows, "values": values}
+def restore_names(result: Path, names: dict[str, str]) -> int:
+    """Write the result again with the file's own event types and without keys; returns the number of values."""
+    file = pq.ParquetFile(result)
+    total, writer = 0, None
+    aside = result.with_suffix(".named")
+    for group in range(file.num_row_groups):
+        table = file.read_row_group(group).drop_columns(["user_id", "event_timestamp"])
+        column = table["event_type"].combine_chunks()
+        encoded = column.values.cast(pa.string()).dictionary_encode()
+        theirs = pa.array([names[one] for one in encoded.dictionary.to_pylist()], pa.string())
+        lists = type(column).from_arrays(column.offsets, theirs.take(encoded.indices))
+        table = table.set_column(table.column_names.index("event_type"), "event_type", lists)
+        writer = writer or pq.ParquetWriter(aside, table.schema)
+        writer.write_table(table)
+        total += int(pc.sum(pc.list_value_length(table[FIELDS[0]])).as_py() or 0)
+    if writer:
+        writer.close()
+        aside.replace(result)
+    return total
 
 
 def main() -> None:
@@ -103,19 +154,36 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder with events.parquet and rows.parquet")
     parser.add_argument("--last", type=int, default=50, help="events a row at most")
     parser.add_argument("--result", type=Path, required=True, help="Parquet file to write the lists to")
+    parser.add_argument("--part", help=argparse.SUPPRESS)
     parser.add_argument("--log", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.log:
-        print(json.dumps(timed(arguments.log, arguments.data, arguments.last, arguments.result)))
+    if arguments.part:
+        print(
+            json.dumps(part(arguments.part, EventLog(arguments.log), arguments.data, arguments.last, arguments.result))
+        )
         return
-    with tempfile.TemporaryDirectory() as folder:
+    events = pq.read_metadata(arguments.data / "events.parquet").num_rows
+    wanted = ["jagged", "lists"]
+    wanted += ["numpy", "duckdb"] if events <= _PEER_EVENTS else []
+    wanted += ["feast"] if events <= _FEAST_EVENTS else []
+    figures: dict[str, Any] = {"events": events, "rows": pq.read_metadata(arguments.data / "rows.parquet").num_rows}
+    with tempfile.TemporaryDirectory(dir=arguments.result.absolute().parent) as folder:
+        began = time.perf_counter()
         log = EventLog(Path(folder) / "log")
-        fill(log, arguments.data / "events.parquet")
-        command = [sys.executable, "-m", "benchmarks.point_in_time", "--data", arguments.data, "--log", log.path]
-        command += ["--last", str(arguments.last), "--result", arguments.result]
-        figures = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-    duckdb_seconds = peer(arguments.data, arguments.last)
-    figures |= {"duckdb_seconds": round(duckdb_seconds, 3), "ratio": round(figures["seconds"] / duckdb_seconds, 2)}
+        names = fill(log, arguments.data / "events.parquet")
+        figures["append_seconds"] = round(time.perf_counter() - began, 1)
+        for name in wanted:
+            command = [sys.executable, "-m", "benchmarks.point_in_time", "--part", name, "--log", log.path]
+            command += ["--data", arguments.data, "--last", str(arguments.last), "--result", arguments.result]
+            figures |= json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
+    figures["values"] = restore_names(arguments.result, names)
+    figures |= {"seconds": figures["lists_seconds"], "peak_gib": figures["lists_peak_gib"]}
+    figures["microseconds_per_event"] = round(figures["jagged_seconds"] / events * 1e6, 3)
+    for peer in ("numpy", "duckdb"):
+        if peer in wanted:
+            for ours in ("jagged", "lists"):
+                figures[f"{ours}_of_{peer}"] = round(figures[f"{ours}_seconds"] / figures[f"{peer}_seconds"], 2)
+    print(peers.table(figures))
     print(json.dumps(figures))
 
 
