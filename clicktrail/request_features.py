@@ -48,14 +48,20 @@ def request_fields(view: RequestView, columns: Mapping[str, Any] | pa.Table) -> 
         if field not in there:
             message = f"request view {view.name!r} reads {field!r} of every row; there is {there}"
             raise ValueError(message)
-        column = columns[field]
         try:
-            array = column if isinstance(column, pa.Array | pa.ChunkedArray) else pa.array(column)
-            out[field] = _single(array.cast(pa.int64()))
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError) as error:
+            out[field] = _whole(columns[field])
+        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
             message = f"request view {view.name!r}: {field!r} must hold whole numbers: {error}"
             raise ValueError(message) from error
     return out
+
+
+def _whole(column: Any) -> pa.Array:  # noqa: ANN401 - Arrow or a list
+    array = _single(column if isinstance(column, pa.Array | pa.ChunkedArray) else pa.array(column))
+    if not (pa.types.is_integer(array.type) or pa.types.is_floating(array.type) or pa.types.is_null(array.type)):
+        message = f"these are {array.type}"
+        raise pa.ArrowTypeError(message)
+    return array.cast(pa.int64())
 
 
 _Values = tuple[np.ndarray, np.ndarray | None]
