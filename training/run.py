@@ -112,6 +112,7 @@ def execute(
         "data": {
             "shop": data.manifest.get("shop", ""),
             "log_offset": data.manifest["log_offset"],
+            "log_content": data.manifest.get("log_digest", ""),
             "digest": data.digest,
             "events": data.manifest["events"],
             "examples": data.manifest["examples"],
