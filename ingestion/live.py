@@ -173,4 +173,5 @@ class _Quarantine:
 
     def _start_file(self) -> None:
         self._name = f"live-{uuid.uuid4().hex}"
-        self._rows = self._next = QUARANTINE_SCHEMA.empty_table()
+        self._rows: pa.Table = QUARANTINE_SCHEMA.empty_table()
+        self._next: pa.Table = self._rows
