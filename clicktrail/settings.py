@@ -28,6 +28,7 @@ class Settings:
     clock: str = "wall"
     feature_repo: Path = _CHECKOUT / "feature_repo"
     read_log_share: float = 0.0
+    bentoml_home: Path = field(default_factory=lambda: Path.home() / "bentoml")
     intake_token: str = field(default="", repr=False)
     stream_url: str = field(default="", repr=False)  # may hold a password
 
@@ -77,6 +78,16 @@ class Settings:
         return self.shop_home / "read_log"
 
     @property
+    def parity(self) -> Path:
+        """What parity found, run by run (validation.parity)."""
+        return self.shop_home / "parity"
+
+    @property
+    def forgotten(self) -> Path:
+        """A report of each time that users were forgotten (clicktrail.forget)."""
+        return self.shop_home / "forgotten"
+
+    @property
     def runs(self) -> Path:
         """`<task>/<run_id>/`, and `<task>/latest`."""
         return self.home / "runs"
@@ -110,6 +121,7 @@ def load(environ: dict[str, str] | None = None) -> Settings:
         clock=env.get("CLICKTRAIL_CLOCK") or "wall",
         feature_repo=Path(env.get("CLICKTRAIL_FEATURE_REPO") or _CHECKOUT / "feature_repo").expanduser().resolve(),
         read_log_share=share,
+        bentoml_home=Path(env.get("BENTOML_HOME") or Path.home() / "bentoml").expanduser().resolve(),
         intake_token=env.get("CLICKTRAIL_INTAKE_TOKEN") or "",
         stream_url=env.get("CLICKTRAIL_STREAM_URL") or "",
     )
