@@ -121,27 +121,25 @@ class _Rows:
         sorted_entity = entity[order]
         self.bounds = readonly(ordering.group_bounds(readonly(sorted_entity)))
         self.entities = readonly(sorted_entity[self.bounds[:-1]])
-        self._ranges: dict[tuple[object, ...], tuple[np.ndarray, np.ndarray]] = {}
-        self._columns: dict[str, tuple[np.ndarray, np.ndarray]] = {}
-        self._coded: dict[str, tuple[np.ndarray, pa.Array, np.ndarray]] = {}
+        self._ranges: dict[tuple[object, ...], tuple[np.ndarray, ...]] = {}
+        self._members: dict[tuple[str, ...], np.ndarray] = {}
+        self._numbers: dict[tuple[object, ...], tuple[np.ndarray, np.ndarray]] = {}
+        self._coded: dict[str, tuple[np.ndarray, pa.Array]] = {}
 
     @cached_property
-    def everybody(self) -> bool:
+    def as_given(self) -> bool:
         """Whether the rows are as they were given: each of somebody, sorted already."""
         return len(self.order) == len(self.given_t) and bool((self.order[1:] > self.order[:-1]).all())
 
-    def ranges(self, feature: Aggregate, *, over: bool = False) -> tuple[np.ndarray, np.ndarray]:
-        """The rows that have each event in the window of a feature; `over`: in the longer one of a ratio."""
+    def ranges(self, feature: Aggregate, *, over: bool = False) -> tuple[np.ndarray, ...]:
+        """Low, high, enter, leave of a window (see `kernels.ranges`); `over`: of the longer one of a ratio."""
         window = feature.over_us if over else feature.window_us
-        key = (feature.events, window, feature.delay_us, feature.hop_us)
+        key = (window, feature.delay_us, feature.hop_us)
         if key not in self._ranges:
-            member = np.array([name in feature.events for name in self.history.type_names] or [False])
-            enter, leave = kernels.ranges(
+            found = kernels.ranges(
                 self.starts,
                 self.known,
                 self.event,
-                self.types,
-                readonly(member, np.bool_),
                 self.entities,
                 self.bounds,
                 self.t,
@@ -149,47 +147,50 @@ class _Rows:
                 feature.delay_us,
                 feature.hop_us,
             )
-            self._ranges[key] = readonly(enter), readonly(leave)
+            self._ranges[key] = tuple(readonly(one) for one in found)
         return self._ranges[key]
 
-    def column(self, field: str) -> tuple[np.ndarray, np.ndarray]:
-        """An integer field, int64 [events] (0 for null), and where it is present, bool [events]."""
-        if field not in self._columns:
-            column = self.history.column(field)
-            present = np.ones(len(column), np.bool_)
-            if column.null_count:
-                present = column.is_valid().to_numpy(zero_copy_only=False)
-                column = pc.fill_null(column, 0)
-            numbers = column.to_numpy(zero_copy_only=False)
-            self._columns[field] = readonly(numbers), readonly(present, np.bool_)
-        return self._columns[field]
+    def member(self, feature: Aggregate) -> np.ndarray:
+        """Whether each event is of the types that a feature looks at, bool [events]."""
+        if feature.events not in self._members:
+            wanted = np.array([name in feature.events for name in self.history.type_names] or [False])
+            self._members[feature.events] = readonly(wanted[self.types], np.bool_)
+        return self._members[feature.events]
 
-    def codes(self, field: str) -> tuple[np.ndarray, pa.Array, np.ndarray]:
-        """A field as codes, int64 [events] (-1 null), the value of each code, and where there is one."""
-        if field not in self._coded:
-            codes, dictionary = _codes(self.history.column(field))
-            self._coded[field] = readonly(codes), dictionary, readonly(codes >= 0, np.bool_)
-        return self._coded[field]
+    def numbers(self, feature: Aggregate) -> tuple[np.ndarray, np.ndarray]:
+        """An integer field, int64 [events] (0 where it does not count), and where it counts, bool [events]."""
+        key = (feature.field, feature.events)
+        if key not in self._numbers:
+            column, present = self.history.column(feature.field), self.member(feature)
+            if column.null_count:
+                present = present & column.is_valid().to_numpy(zero_copy_only=False)
+                column = pc.fill_null(column, 0)
+            numbers = np.where(present, column.to_numpy(zero_copy_only=False), 0)
+            self._numbers[key] = readonly(numbers), readonly(present, np.bool_)
+        return self._numbers[key]
+
+    def codes(self, feature: Aggregate) -> tuple[np.ndarray, pa.Array]:
+        """A field as codes, int64 [events] (-1 where it does not count), and the value of each code."""
+        if feature.field not in self._coded:
+            self._coded[feature.field] = _codes(self.history.column(feature.field))
+        codes, dictionary = self._coded[feature.field]
+        return readonly(np.where(self.member(feature), codes, -1)), dictionary
 
     def sum(self, feature: Aggregate, weight: np.ndarray, *, over: bool = False) -> np.ndarray:
-        """Sum of weights in the window, in the order of the sorted rows; no weight: 1 each."""
-        enter, leave = self.ranges(feature, over=over)
-        return kernels.sums(self.starts, self.entities, enter, leave, readonly(weight), len(self.t))
+        """Sum of weights in the window, in the order of the sorted rows."""
+        return kernels.sums(*self.ranges(feature, over=over), readonly(weight), len(self.t))
 
     def largest(self, feature: Aggregate, numbers: np.ndarray, present: np.ndarray) -> np.ndarray:
         """Largest number in the window, in the order of the sorted rows."""
-        enter, leave = self.ranges(feature)
-        return kernels.largest(
-            self.starts, self.entities, self.bounds, enter, leave, readonly(numbers), readonly(present, np.bool_)
-        )
+        return kernels.largest(self.bounds, *self.ranges(feature), readonly(numbers), readonly(present, np.bool_))
 
     def contents(self, feature: Aggregate) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """(row as given, position) of the events in each window, in pieces of whole rows."""
         left = np.asarray(feature.left(self.given_t))
-        member = np.array([name in feature.events for name in self.history.type_names] or [False])
+        member = self.member(feature)
         begin, end = (self._first_known(moment) for moment in (left, self.given_t))
         for row, position in chunks(np.minimum(begin, end), end):
-            inside = member[self.types[position]] & (self.event[position] >= left[row])
+            inside = member[position] & (self.event[position] >= left[row])
             yield row[inside], position[inside]
 
     def _first_known(self, moment: np.ndarray) -> np.ndarray:
@@ -200,7 +201,7 @@ class _Rows:
 
     def scalars(self, found: np.ndarray, null: np.ndarray | None = None) -> pa.Array:
         """Values of the sorted rows as the column of the rows that were given; null for nobody."""
-        if self.everybody:
+        if self.as_given:
             return pa.array(found, mask=null)
         out = np.zeros(len(self.given_t), found.dtype)
         out[self.order] = found
@@ -216,20 +217,20 @@ class _Rows:
 
 
 def _count(rows: _Rows, feature: Aggregate) -> pa.Array:
-    return rows.scalars(rows.sum(feature, _NONE))
+    return rows.scalars(rows.sum(feature, rows.member(feature)))
 
 
 def _sum(rows: _Rows, feature: Aggregate) -> pa.Array:
-    return rows.scalars(rows.sum(feature, rows.column(feature.field)[0]))
+    return rows.scalars(rows.sum(feature, rows.numbers(feature)[0]))
 
 
 def _mean(rows: _Rows, feature: Aggregate) -> pa.Array:
-    numbers, present = rows.column(feature.field)
+    numbers, present = rows.numbers(feature)
     return rows.scalars(*quotient(rows.sum(feature, numbers), rows.sum(feature, present)))
 
 
 def _std(rows: _Rows, feature: Aggregate) -> pa.Array:
-    numbers, present = rows.column(feature.field)
+    numbers, present = rows.numbers(feature)
     with np.errstate(over="ignore"):
         squares = numbers * numbers
     n, total, squared = (rows.sum(feature, weight) for weight in (present, numbers, squares))
@@ -237,34 +238,30 @@ def _std(rows: _Rows, feature: Aggregate) -> pa.Array:
 
 
 def _ratio(rows: _Rows, feature: Aggregate) -> pa.Array:
-    weight = rows.column(feature.field)[0] if feature.part == "sum" else _NONE
+    weight = rows.numbers(feature)[0] if feature.part == "sum" else rows.member(feature)
     return rows.scalars(*quotient(rows.sum(feature, weight), rows.sum(feature, weight, over=True)))
 
 
 def _max(rows: _Rows, feature: Aggregate) -> pa.Array:
-    found = rows.largest(feature, *rows.column(feature.field))
+    found = rows.largest(feature, *rows.numbers(feature))
     return rows.scalars(found, found == kernels.NOTHING)
 
 
 def _min(rows: _Rows, feature: Aggregate) -> pa.Array:
-    numbers, present = rows.column(feature.field)
+    numbers, present = rows.numbers(feature)
     found = rows.largest(feature, ~numbers, present)  # ~x falls as x rises, and needs no larger type
     return rows.scalars(~found, found == kernels.NOTHING)
 
 
 def _distinct(rows: _Rows, feature: Aggregate) -> pa.Array:
-    codes, dictionary, _ = rows.codes(feature.field)
-    enter, leave = rows.ranges(feature)
-    return rows.scalars(kernels.distinct(rows.starts, rows.entities, enter, leave, codes, len(dictionary), len(rows.t)))
+    codes, dictionary = rows.codes(feature)
+    return rows.scalars(kernels.distinct(*rows.ranges(feature), codes, len(dictionary), len(rows.t)))
 
 
 def _first_or_last(rows: _Rows, feature: Aggregate) -> pa.Array:
     column = rows.history.column(feature.field)
-    present = readonly(column.is_valid().to_numpy(zero_copy_only=False), np.bool_)
-    enter, leave = rows.ranges(feature)
-    found = kernels.first_or_last(
-        rows.starts, rows.entities, rows.bounds, enter, leave, present, feature.kind == "last"
-    )
+    present = readonly(column.is_valid().to_numpy(zero_copy_only=False) & rows.member(feature), np.bool_)
+    found = kernels.first_or_last(rows.bounds, *rows.ranges(feature), present, feature.kind == "last")
     picked = rows.pick(column, found)
     return picked.dictionary_decode() if pa.types.is_dictionary(picked.type) else picked
 
@@ -289,15 +286,11 @@ def _most_frequent(rows: _Rows, feature: Aggregate) -> pa.Array:
 
 
 def _most_frequent_codes(rows: _Rows, feature: Aggregate) -> tuple[pa.Array, np.ndarray, np.ndarray]:
-    codes, dictionary, _ = rows.codes(feature.field)
+    codes, dictionary = rows.codes(feature)
     rank = pc.rank(dictionary, tiebreaker="dense").to_numpy().astype(np.int64)
-    enter, leave = rows.ranges(feature)
     found = kernels.top(
-        rows.starts,
-        rows.entities,
         rows.bounds,
-        enter,
-        leave,
+        *rows.ranges(feature),
         rows.known,
         rows.event,
         codes,
@@ -308,49 +301,54 @@ def _most_frequent_codes(rows: _Rows, feature: Aggregate) -> tuple[pa.Array, np.
 
 
 def _time_since(rows: _Rows, feature: Aggregate) -> pa.Array:
-    enter, leave = rows.ranges(feature)
-    newest = kernels.newest_event(rows.starts, rows.entities, rows.bounds, enter, leave, rows.event)
+    low, high, enter, _ = rows.ranges(feature)
+    newest = kernels.newest_event(rows.bounds, low, high, enter, rows.event, rows.member(feature))
     nothing = newest == kernels.NOTHING
     return rows.scalars(np.floor_divide(rows.t - np.where(nothing, 0, newest), MICROSECONDS), nothing)
 
 
 def _mean_gap(rows: _Rows, feature: Aggregate) -> pa.Array:
-    n = rows.sum(feature, _NONE)
+    n = rows.sum(feature, rows.member(feature))
     span, _ = _span(rows, feature, rows.event)
     seconds, null = quotient(span, (n - 1) * MICROSECONDS)
     return rows.scalars(seconds, null | (n < 2))  # noqa: PLR2004 - a gap has two ends
 
 
 def _std_gap(rows: _Rows, feature: Aggregate) -> pa.Array:
-    enter, leave = rows.ranges(feature)
     moment = readonly(np.floor_divide(rows.event, MICROSECONDS))
     by_moment = np.arange(len(moment), dtype=np.uint32)
     ordering.sort_within(rows.starts, by_moment, rows.event, rows.event)
-    squared = kernels.squared_gaps(rows.starts, rows.entities, rows.bounds, enter, leave, moment, readonly(by_moment))
+    squared = kernels.squared_gaps(
+        rows.starts,
+        rows.entities,
+        rows.bounds,
+        *rows.ranges(feature),
+        rows.member(feature),
+        moment,
+        readonly(by_moment),
+    )
     span, _ = _span(rows, feature, moment)
-    gaps = np.maximum(rows.sum(feature, _NONE) - 1, 0)
+    gaps = np.maximum(rows.sum(feature, rows.member(feature)) - 1, 0)
     return rows.scalars(*_deviation(gaps, span, squared))
 
 
 def _span(rows: _Rows, feature: Aggregate, moment: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Newest minus oldest moment of the window, and where there is none."""
-    every = np.ones(len(moment), np.bool_)
+    every = rows.member(feature)
     newest, oldest = rows.largest(feature, moment, every), ~rows.largest(feature, ~moment, every)
     nothing = newest == kernels.NOTHING
     return np.where(nothing, 0, newest) - np.where(nothing, 0, oldest), nothing
 
 
 def _label_rate(rows: _Rows, feature: Aggregate) -> pa.Array:
-    every = rows.sum(feature, _NONE)
+    every = rows.sum(feature, rows.member(feature))
     labels = rows.history.labels[label_key(feature.label, feature.events)]
     starts, known, event = readonly(labels.starts), readonly(labels.known), readonly(labels.event)
     assert feature.window_us is not None  # noqa: S101 - clicktrail.declaring saw to it
-    enter, leave = kernels.ranges(
+    steps = kernels.ranges(
         starts,
         known,
         event,
-        readonly(np.zeros(len(known)), np.uint8),
-        readonly(np.ones(1), np.bool_),
         rows.entities,
         rows.bounds,
         rows.t,
@@ -358,7 +356,7 @@ def _label_rate(rows: _Rows, feature: Aggregate) -> pa.Array:
         feature.delay_us,
         feature.hop_us,
     )
-    ones = kernels.sums(starts, rows.entities, readonly(enter), readonly(leave), readonly(labels.step), len(rows.t))
+    ones = kernels.sums(*(readonly(one) for one in steps), readonly(labels.step), len(rows.t))
     pairs = np.zeros((len(rows.given_t), 2), np.int64)
     pairs[rows.order] = np.stack([ones, every], axis=1)
     nobody = np.ones(len(pairs) + 1, np.bool_)

@@ -3,15 +3,16 @@
 Rows are sorted by entity, then time, and numbered through. For one event the rows that see it in their
 window are a range enter <= row < leave, because visibility only begins and a window's left edge only
 moves on. From these ranges every aggregate follows in one pass over events and rows, whatever the
-length of the window. Shapes: E events, R rows, G groups (entities that have rows).
-
-A group is (entity, first row, end row): `entities` [G], `bounds` [G + 1].
+length of the window. Shapes: E events, R rows, G groups (entities that have rows): group g has the rows
+bounds[g]..bounds[g + 1], and low[g]..high[g] are the positions of the events that any of them may see.
 """
 
 from __future__ import annotations
 
 import numpy as np
 from numba import njit
+
+from clicktrail.kernels.slices import first_not_before
 
 NOTHING = np.iinfo(np.int64).min
 """Stands for null where a value may be any other integer."""
@@ -28,23 +29,19 @@ def ranges(
     starts: np.ndarray,
     known: np.ndarray,
     event: np.ndarray,
-    types: np.ndarray,
-    member: np.ndarray,
     entities: np.ndarray,
     bounds: np.ndarray,
     t: np.ndarray,
     window: int,
     delay: int,
     hop: int,
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """The rows that have each event in their window: known < t and left(t) <= event < t - delay.
 
     Args:
         starts: where each entity's events begin, int64.
-        known: known_at, int64 [E].
+        known: known_at, rising within an entity, int64 [E].
         event: event time, int64 [E].
-        types: type code, uint8 [E].
-        member: whether events of a type count, bool by type code.
         entities: int64 [G].
         bounds: int64 [G + 1].
         t: read times, rising within a group, int64 [R].
@@ -53,54 +50,57 @@ def ranges(
         hop: its left edge is a multiple of this; 0: exact.
 
     Returns:
-        enter, leave: int64 [E], undefined for events of other entities; enter = leave for one that no row sees.
+        low, high: int64 [G], and enter, leave: int64 [E], defined at these positions alone; enter = leave for an
+        event that no row sees. Where `delay` is 0, enter rises with the position.
     """
     enter, leave = np.empty(len(known), np.int64), np.empty(len(known), np.int64)
+    lows, highs = np.empty(len(entities), np.int64), np.empty(len(entities), np.int64)
     for one in range(len(entities)):
         begin, end = bounds[one], bounds[one + 1]
-        for at in range(starts[entities[one]], starts[entities[one] + 1]):
-            if not member[types[at]]:
-                enter[at] = leave[at] = begin
-                continue
+        low, high = starts[entities[one]], starts[entities[one] + 1]
+        high = first_not_before(known, low, high, t[end - 1])
+        if window >= 0:  # what became known before the first left edge happened before it
+            low = first_not_before(known, low, high, edge(t[begin], window + delay, hop))
+        lows[one], highs[one] = low, high
+        for at in range(low, high):
             seen = max(known[at], event[at] + delay)
-            low, high = begin, end
-            while low < high:
-                middle = (low + high) >> 1
+            first, last = begin, end
+            while first < last:
+                middle = (first + last) >> 1
                 if t[middle] > seen:
-                    high = middle
+                    last = middle
                 else:
-                    low = middle + 1
-            enter[at] = low
-            high = end
+                    first = middle + 1
+            enter[at] = first
+            last = end
             if window < 0:
-                low = end
-            while low < high:
-                middle = (low + high) >> 1
+                first = end
+            while first < last:
+                middle = (first + last) >> 1
                 if edge(t[middle], window + delay, hop) > event[at]:
-                    high = middle
+                    last = middle
                 else:
-                    low = middle + 1
-            leave[at] = low
-    return enter, leave
+                    first = middle + 1
+            leave[at] = first
+    return lows, highs, enter, leave
 
 
 @njit(cache=True)
 def sums(
-    starts: np.ndarray,
-    entities: np.ndarray,
+    lows: np.ndarray,
+    highs: np.ndarray,
     enter: np.ndarray,
     leave: np.ndarray,
     weight: np.ndarray,
     rows: int,
 ) -> np.ndarray:
-    """Sum of the weights in each row's window, int64 [R], modulo 2^64. `weight` int64 [E], empty: 1 each."""
+    """Sum of the weights (int64 [E]) in each row's window, int64 [R], modulo 2^64."""
     steps = np.zeros(rows + 1, np.int64)
-    for one in entities:
-        for at in range(starts[one], starts[one + 1]):
+    for one in range(len(lows)):
+        for at in range(lows[one], highs[one]):
             if enter[at] < leave[at]:
-                amount = weight[at] if len(weight) else 1
-                steps[enter[at]] += amount
-                steps[leave[at]] -= amount
+                steps[enter[at]] += weight[at]
+                steps[leave[at]] -= weight[at]
     total = np.int64(0)
     out = np.empty(rows, np.int64)
     for row in range(rows):
@@ -111,8 +111,8 @@ def sums(
 
 @njit(cache=True)
 def distinct(
-    starts: np.ndarray,
-    entities: np.ndarray,
+    lows: np.ndarray,
+    highs: np.ndarray,
     enter: np.ndarray,
     leave: np.ndarray,
     codes: np.ndarray,
@@ -125,8 +125,8 @@ def distinct(
     """
     steps = np.zeros(rows + 1, np.int64)
     covered = np.zeros(values, np.int64)
-    for one in entities:
-        for at in range(starts[one], starts[one + 1]):
+    for one in range(len(lows)):
+        for at in range(lows[one], highs[one]):
             code = codes[at]
             if code < 0 or enter[at] >= leave[at]:
                 continue
@@ -145,9 +145,9 @@ def distinct(
 
 @njit(cache=True)
 def largest(
-    starts: np.ndarray,
-    entities: np.ndarray,
     bounds: np.ndarray,
+    lows: np.ndarray,
+    highs: np.ndarray,
     enter: np.ndarray,
     leave: np.ndarray,
     values: np.ndarray,
@@ -159,8 +159,8 @@ def largest(
     """
     out = np.full(bounds[-1], NOTHING, np.int64)
     heap = np.empty(64, np.int64)
-    for one in range(len(entities)):
-        at, end = starts[entities[one]], starts[entities[one] + 1]
+    for one in range(len(lows)):
+        at, end = lows[one], highs[one]
         if len(heap) < end - at:
             heap = np.empty(2 * (end - at), np.int64)
         size = 0
@@ -196,9 +196,9 @@ def largest(
 
 @njit(cache=True)
 def first_or_last(
-    starts: np.ndarray,
-    entities: np.ndarray,
     bounds: np.ndarray,
+    lows: np.ndarray,
+    highs: np.ndarray,
     enter: np.ndarray,
     leave: np.ndarray,
     present: np.ndarray,
@@ -210,8 +210,8 @@ def first_or_last(
     """
     out = np.full(bounds[-1], -1, np.int64)
     queue = np.empty(64, np.int64)
-    for one in range(len(entities)):
-        at, end = starts[entities[one]], starts[entities[one] + 1]
+    for one in range(len(lows)):
+        at, end = lows[one], highs[one]
         if len(queue) < end - at:
             queue = np.empty(2 * (end - at), np.int64)
         head, tail = 0, 0
@@ -236,21 +236,16 @@ def first_or_last(
 
 @njit(cache=True)
 def newest_event(
-    starts: np.ndarray,
-    entities: np.ndarray,
-    bounds: np.ndarray,
-    enter: np.ndarray,
-    leave: np.ndarray,
-    event: np.ndarray,
+    bounds: np.ndarray, lows: np.ndarray, highs: np.ndarray, enter: np.ndarray, event: np.ndarray, member: np.ndarray
 ) -> np.ndarray:
-    """Largest event time of what each row sees, over all times; int64 [R], NOTHING where there is none."""
+    """Largest event time of the members (bool [E]) that each row sees, over all times; int64 [R], NOTHING where there is none."""
     out = np.full(bounds[-1], NOTHING, np.int64)
-    for one in range(len(entities)):
-        at, end = starts[entities[one]], starts[entities[one] + 1]
+    for one in range(len(lows)):
+        at, end = lows[one], highs[one]
         newest = NOTHING
         for row in range(bounds[one], bounds[one + 1]):
             while at < end and enter[at] <= row:
-                if leave[at] > enter[at]:
+                if member[at]:
                     newest = max(newest, event[at])
                 at += 1
             out[row] = newest
@@ -259,9 +254,9 @@ def newest_event(
 
 @njit(cache=True)
 def top(
-    starts: np.ndarray,
-    entities: np.ndarray,
     bounds: np.ndarray,
+    lows: np.ndarray,
+    highs: np.ndarray,
     enter: np.ndarray,
     leave: np.ndarray,
     known: np.ndarray,
@@ -273,9 +268,9 @@ def top(
     """The k most frequent codes of each row's window; of equals the one seen last, then the smaller rank.
 
     Args:
-        starts: where each entity's events begin.
-        entities: [G].
         bounds: [G + 1].
+        lows: [G].
+        highs: [G].
         enter: [E].
         leave: [E].
         known: known_at, [E].
@@ -296,9 +291,8 @@ def top(
     before = np.empty(len(codes), np.int64)  # the event of the same value that entered before this one
     leaving = np.full(rows + 1, -1, np.int64)  # first event that leaves at a row; the others by `next_leaving`
     next_leaving = np.empty(len(codes), np.int64)
-    for one in range(len(entities)):
-        begin, end = starts[entities[one]], starts[entities[one] + 1]
-        at, n_active = begin, 0
+    for one in range(len(lows)):
+        at, end, n_active = lows[one], highs[one], 0
         for row in range(bounds[one], bounds[one + 1]):
             while at < end and enter[at] <= row:
                 code = codes[at]
@@ -361,8 +355,11 @@ def squared_gaps(
     starts: np.ndarray,
     entities: np.ndarray,
     bounds: np.ndarray,
+    lows: np.ndarray,
+    highs: np.ndarray,
     enter: np.ndarray,
     leave: np.ndarray,
+    member: np.ndarray,
     moment: np.ndarray,
     by_moment: np.ndarray,
 ) -> np.ndarray:
@@ -372,8 +369,11 @@ def squared_gaps(
         starts: where each entity's events begin.
         entities: [G].
         bounds: [G + 1].
+        lows: [G].
+        highs: [G].
         enter: [E].
         leave: [E].
+        member: whether an event counts, bool [E].
         moment: event time in whole seconds, int64 [E].
         by_moment: positions that sort each entity's events by event time, int64 [E].
     """
@@ -381,28 +381,29 @@ def squared_gaps(
     out = np.zeros(rows, np.int64)
     spot = np.empty(len(moment), np.int64)  # place of an event in the order of event times
     inside = np.zeros(len(moment), np.bool_)  # by place
-    for one in range(len(entities)):
-        begin, end = starts[entities[one]], starts[entities[one] + 1]
-        for place in range(begin, end):
+    for one in range(len(lows)):
+        at, end = lows[one], highs[one]
+        begin, stop = starts[entities[one]], starts[entities[one] + 1]
+        for place in range(begin, stop):
             spot[by_moment[place]] = place
-        at, oldest, beyond, total = begin, begin, begin, np.int64(0)
+        oldest, beyond, total = begin, begin, np.int64(0)
         for row in range(bounds[one], bounds[one + 1]):
             while at < end and enter[at] <= row:
-                if leave[at] > row:
+                if member[at] and leave[at] > row:
                     beyond = max(beyond, spot[at] + 1)
                     total += _gained(spot[at], oldest, beyond, inside, moment, by_moment)
                     inside[spot[at]] = True
                 at += 1
             while oldest < beyond:
                 gone = by_moment[oldest]
-                if leave[gone] > row and leave[gone] > enter[gone]:
+                if member[gone] and lows[one] <= gone < end and leave[gone] > row and leave[gone] > enter[gone]:
                     break
                 if inside[oldest]:
                     inside[oldest] = False
                     total -= _gained(oldest, oldest, beyond, inside, moment, by_moment)
                 oldest += 1
             out[row] = total
-        inside[begin:end] = False
+        inside[begin:stop] = False
     return out
 
 
