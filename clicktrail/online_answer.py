@@ -51,7 +51,7 @@ def answer(plan: Plan, rows: Rows, t: int, reader: OnlineReader) -> list[Column]
     stored: dict[str, pa.Array] = {}
     for view in plan.views:
         read = reader.read(view.declaration.name, _ids(view, rows, length), t)
-        stored |= {f"{view.declaration.name}__{name}": column for name, column in read.columns.items()}
+        stored |= {f"{view.name}__{name}": column for name, column in read.columns.items()}
         out += [
             Column(name=shown, values=feast_column(read.columns[name]), type=type_, found=read.known, times=read.times)
             for name, shown, type_ in view.features

@@ -20,8 +20,9 @@ from clicktrail.request_views import request_view_of
 
 @dataclass(frozen=True, kw_only=True)
 class PlannedView:
-    """One event-log view: the features to show under their names in the answer, and the columns of its keys."""
+    """An event-log view under its name in the request: features with their names in the answer, columns of its keys."""
 
+    name: str
     declaration: Declaration
     key_columns: tuple[str, ...]
     features: tuple[tuple[str, str, ValueType], ...]
@@ -128,6 +129,7 @@ def _plan(
         aliases = table.projection.join_key_map
         views.append(
             PlannedView(
+                name=name,
                 declaration=declaration,
                 key_columns=tuple(aliases.get(key, key) for key in declaration.entity_keys),
                 features=tuple((one, shown(name, one), types[one]) for one in asked.get(name, [])),
