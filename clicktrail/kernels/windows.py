@@ -238,7 +238,7 @@ def first_or_last(
 def newest_event(
     bounds: np.ndarray, lows: np.ndarray, highs: np.ndarray, enter: np.ndarray, event: np.ndarray, member: np.ndarray
 ) -> np.ndarray:
-    """Largest event time of the members (bool [E]) that each row sees, over all times; int64 [R], NOTHING where there is none."""
+    """Largest event time of the members (bool [E]) that each row sees; int64 [R], NOTHING where there is none."""
     out = np.full(bounds[-1], NOTHING, np.int64)
     for one in range(len(lows)):
         at, end = lows[one], highs[one]
