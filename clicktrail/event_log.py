@@ -84,6 +84,11 @@ class EventLog:
         return hashlib.sha256("\0".join(users).encode()).hexdigest() if users else ""
 
     @property
+    def forgotten(self) -> tuple[str, ...]:
+        """The users that are forgotten, sorted."""
+        return self._manifest().forgotten
+
+    @property
     def segments(self) -> tuple[Segment, ...]:
         """The segments that hold the rows now, in the order of offsets."""
         return self._manifest().segments

@@ -4,6 +4,8 @@ CLICKTRAIL_HOME          folder of everything that a run produces (default: `var
 CLICKTRAIL_SHOP          whose data (default: demo); every shop has its own log, registry and online state
 CLICKTRAIL_FEATURE_REPO  the Feast repo (default: `feature_repo/` of the checkout)
 CLICKTRAIL_CLOCK         `wall` (default), `log` (the end of the event log: for replayed data), or an ISO 8601 time
+CLICKTRAIL_ONLINE_URL    Redis of the online state, redis://host:port/db[#name] (default: a SQLite file of the shop);
+                         shops that share it have names of their own, by default that of the shop
 CLICKTRAIL_INTAKE_TOKEN  what a producer must send as its bearer token to the HTTP intake (default: none is asked for)
 CLICKTRAIL_STREAM_URL    where the stream is: redis://host:port/db, or Kafka's bootstrap servers (default: this machine)
 CLICKTRAIL_READ_LOG      share of the rows read online that is kept for `make parity`, 0 to 1 (default: 0, none)
@@ -26,6 +28,7 @@ class Settings:
     home: Path
     shop: str = "demo"
     clock: str = "wall"
+    online_url: str = field(default="", repr=False)  # may hold a password
     feature_repo: Path = _CHECKOUT / "feature_repo"
     read_log_share: float = 0.0
     bentoml_home: Path = field(default_factory=lambda: Path.home() / "bentoml")
@@ -66,6 +69,11 @@ class Settings:
     def online(self) -> Path:
         """The online store's state (SQLite)."""
         return self.shop_home / "online.db"
+
+    @property
+    def online_state(self) -> str:
+        """Where the online state is: a Redis URL, or the path of the SQLite file."""
+        return self.online_url or str(self.online)
 
     @property
     def training_sets(self) -> Path:
@@ -115,10 +123,12 @@ def load(environ: dict[str, str] | None = None) -> Settings:
             f"CLICKTRAIL_READ_LOG is {env['CLICKTRAIL_READ_LOG']!r}: give the share of reads to keep, 0 to 1 (0.01)"
         )
         raise ValueError(message)
+    url = env.get("CLICKTRAIL_ONLINE_URL") or ""
     return Settings(
         home=Path(env.get("CLICKTRAIL_HOME") or default_home).expanduser().resolve(),
         shop=shop,
         clock=env.get("CLICKTRAIL_CLOCK") or "wall",
+        online_url=url if "#" in url or not url else f"{url}#{shop}",
         feature_repo=Path(env.get("CLICKTRAIL_FEATURE_REPO") or _CHECKOUT / "feature_repo").expanduser().resolve(),
         read_log_share=share,
         bentoml_home=Path(env.get("BENTOML_HOME") or Path.home() / "bentoml").expanduser().resolve(),

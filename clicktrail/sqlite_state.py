@@ -1,0 +1,225 @@
+"""Online state in a SQLite file: one machine, no server.
+
+Records of an entity are rows side by side in one clustered table; every micro-batch adds one row an entity.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from clicktrail.state_store import Held, Step
+
+_TABLES = """
+create table if not exists state_texts (name text primary key, text text not null) without rowid;
+create table if not exists state_generations (id integer primary key autoincrement, name text not null unique);
+create table if not exists state_chunks (generation integer not null, entity text not null, moment integer not null,
+                                         chunk blob not null, primary key (generation, entity, moment)) without rowid;
+drop table if exists state; -- an older version's
+drop table if exists meta;
+"""
+_AT_ONCE = 10_000
+_CHECKPOINT_PAGES = 4_000
+
+
+class SqliteState:
+    """State in a SQLite file; Feast keeps views of other sources in the same one."""
+
+    def __init__(self, path: Path) -> None:
+        """`path` is the file; it is made when it is written to first."""
+        self.path = path
+        self._mine = threading.local()
+
+    # ---- reading
+
+    def texts(self, prefix: str) -> dict[str, str]:
+        """See `StateStore`."""
+        con = self._reader()
+        if con is None:
+            return {}
+        sql = "select name, text from state_texts where name >= ? and name < ?"
+        rows = con.execute(sql, [prefix, prefix + "\U0010ffff"]).fetchall()
+        return {name[len(prefix) :]: text for name, text in rows}
+
+    def read(
+        self, names: Sequence[str], wanted: Sequence[tuple[str, Sequence[str]]]
+    ) -> tuple[list[str | None], list[Held]]:
+        """See `StateStore`."""
+        con = self._reader()
+        if con is None:
+            return [None] * len(names), [Held(pieces=[], sizes=[0] * len(entities)) for _, entities in wanted]
+        con.execute("begin")  # one moment for all that follows
+        try:
+            marks = ", ".join("?" * len(names))
+            found = dict(con.execute(f"select name, text from state_texts where name in ({marks})", names).fetchall())
+            held = [self._held(con, generation, entities) for generation, entities in wanted]
+        finally:
+            con.execute("rollback")
+        return [found.get(name) for name in names], held
+
+    def sizes(self, generation: str, entities: Sequence[str]) -> list[int]:
+        """See `StateStore`."""
+        con = self._reader()
+        if con is None:
+            return [0] * len(entities)
+        number = self._number(con, generation)
+        found: dict[str, int] = {}
+        for some in _parts(entities):
+            marks = ", ".join("?" * len(some))
+            found |= con.execute(
+                "select entity, sum(length(chunk)) from state_chunks "
+                f"where generation = ? and entity in ({marks}) group by entity",
+                [number, *some],
+            ).fetchall()
+        return [found.get(entity, 0) for entity in entities]
+
+    def entities(self, generation: str) -> Iterator[str]:
+        """See `StateStore`."""
+        con = self._reader()
+        if con is None:
+            return
+        number, last = self._number(con, generation), ""
+        sql = "select distinct entity from state_chunks where generation = ? and entity > ? order by entity limit ?"
+        while rows := con.execute(sql, [number, last, _AT_ONCE]).fetchall():
+            yield from (entity for (entity,) in rows)
+            last = rows[-1][0]
+
+    def identity(self) -> object:
+        """See `StateStore`."""
+        try:
+            found = self.path.stat()
+        except FileNotFoundError:
+            return None
+        return found.st_dev, found.st_ino
+
+    # ---- writing
+
+    def apply(self, steps: Sequence[Step]) -> list[bool]:
+        """See `StateStore`."""
+        with self._writing() as con:
+            return [self._apply(con, step) for step in steps]
+
+    def clear(self, generation: str) -> None:
+        """See `StateStore`."""
+        sql = (
+            "delete from state_chunks where generation = ?1 and entity in "
+            "(select distinct entity from state_chunks where generation = ?1 limit ?2)"
+        )
+        while True:
+            with self._writing() as con:
+                number = self._number(con, generation)
+                if not con.execute(sql, [number, _AT_ONCE]).rowcount:
+                    con.execute("delete from state_generations where id = ?", [number])
+                    return
+
+    # ---- inside
+
+    def _held(self, con: sqlite3.Connection, generation: str, entities: Sequence[str]) -> Held:
+        number = self._number(con, generation)
+        found: dict[str, list[bytes]] = {}
+        for some in _parts(entities):
+            marks = ", ".join("?" * len(some))
+            for entity, chunk in con.execute(
+                f"select entity, chunk from state_chunks where generation = ? and entity in ({marks})", [number, *some]
+            ):
+                found.setdefault(entity, []).append(chunk)
+        pieces: list[bytes] = []
+        sizes = []
+        for entity in entities:
+            chunks = found.get(entity, ())
+            pieces.extend(chunks)
+            sizes.append(sum(map(len, chunks)))
+        return Held(pieces=pieces, sizes=sizes)
+
+    def _apply(self, con: sqlite3.Connection, step: Step) -> bool:
+        for name, expected in step.expect.items():
+            row = con.execute("select text from state_texts where name = ?", [name]).fetchone()
+            if (row[0] if row else None) != expected:
+                return False
+        for name, text in step.put.items():
+            if text is None:
+                con.execute("delete from state_texts where name = ?", [name])
+            else:
+                con.execute("insert or replace into state_texts values (?, ?)", [name, text])
+        if not step.append and not step.replace:
+            return True
+        con.execute("insert or ignore into state_generations (name) values (?)", [step.generation])
+        number = self._number(con, step.generation)
+        con.executemany(
+            "delete from state_chunks where generation = ? and entity = ?",
+            [(number, entity) for entity, _ in step.replace],
+        )
+        con.executemany(
+            "insert into state_chunks values (?, ?, ?, ?)",
+            [
+                (number, entity, step.moment, chunk)
+                for entity, chunk in sorted([*step.append, *step.replace])  # neighbours share a page
+                if chunk
+            ],
+        )
+        return True
+
+    def _number(self, con: sqlite3.Connection, generation: str) -> int:
+        """A generation's number in this file; -1 where it has none. Numbers and names are never given again."""
+        numbers: dict[str, int] = self._mine.__dict__.setdefault("numbers", {})
+        if generation not in numbers:
+            row = con.execute("select id from state_generations where name = ?", [generation]).fetchone()
+            if row is None:
+                return -1
+            numbers[generation] = row[0]
+        return numbers[generation]
+
+    def _reader(self) -> sqlite3.Connection | None:
+        """This thread's connection for reading; None where there is no state yet."""
+        identity = self.identity()
+        mine = self._mine.__dict__
+        if mine.get("identity") != identity:  # put in its place anew: an open connection still reads the old file
+            self._close()
+            mine["identity"] = identity
+        if mine.get("reader") is None and identity is not None:
+            uri = f"{self.path.absolute().as_uri()}?mode=ro"
+            con = sqlite3.connect(uri, uri=True, timeout=60, isolation_level=None, check_same_thread=False)
+            if not con.execute("select 1 from sqlite_master where name = 'state_generations'").fetchone():
+                con.close()  # Feast may have made the file, or an older version of this library
+                return None
+            mine["reader"] = con
+        found: sqlite3.Connection | None = mine.get("reader")
+        return found
+
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        mine = self._mine.__dict__
+        identity = self.identity()
+        if mine.get("identity") != identity:
+            self._close()
+        if mine.get("writer") is None:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            con = sqlite3.connect(self.path, timeout=60, isolation_level=None)
+            con.execute("pragma journal_mode = wal")
+            con.execute("pragma synchronous = normal")  # the log is the truth: what a power cut takes is applied again
+            con.execute(f"pragma wal_autocheckpoint = {_CHECKPOINT_PAGES}")
+            con.executescript(_TABLES)
+            mine["writer"], mine["identity"] = con, self.identity()
+        con = mine["writer"]
+        con.execute("begin immediate")  # one writer at a time: the next one waits here
+        try:
+            yield con
+        except BaseException:
+            con.execute("rollback")
+            mine.pop("numbers", None)
+            raise
+        con.execute("commit")
+
+    def _close(self) -> None:
+        for name in ("reader", "writer", "numbers"):
+            one = self._mine.__dict__.pop(name, None)
+            if isinstance(one, sqlite3.Connection):
+                one.close()
+
+
+def _parts(entities: Sequence[str]) -> Iterator[Sequence[str]]:
+    distinct = list(dict.fromkeys(entities))
+    return (distinct[at : at + _AT_ONCE] for at in range(0, len(distinct), _AT_ONCE))

@@ -1,0 +1,225 @@
+"""Finishes features from stored states at a read time, by the engine that the offline store uses.
+
+Needs neither Feast nor DuckDB. One round trip to the store a read, however many views and entities.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+
+from clicktrail.declarations import CATALOGUE_FIELDS, Declaration
+from clicktrail.engine import values
+from clicktrail.history import AsOf
+from clicktrail.naming import changed
+from clicktrail.state_records import Found, Records, read_records
+from clicktrail.state_store import Held, StateMissingError, StateWentBackError
+from clicktrail.state_target import open_store, shown
+from clicktrail.state_views import CODEC, Head, View, partition_of
+
+if TYPE_CHECKING:
+    from clicktrail.catalogue import Catalogue
+    from clicktrail.read_log import Recorder
+
+_ATTEMPTS = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadResult:
+    """Features of some entities of one view: Arrow arrays [keys] by feature; `known` says of whom there is a state.
+
+    `times`: as of when each was read, microseconds: the time asked for, or the entity's newest arrival if later.
+    `offsets`: the log offset up to which each entity's state was applied. `offset`, `watermark`: how far the view has
+    come at least, as a log offset and as the largest known_at (microseconds) among it.
+    """
+
+    columns: dict[str, pa.Array]
+    known: list[bool]
+    times: list[int]
+    offsets: list[int]
+    offset: int
+    watermark: int
+
+
+class OnlineReader:
+    """Reads views' features from a store; threads may share one."""
+
+    def __init__(
+        self,
+        target: Path | str,
+        declarations: Sequence[Declaration],
+        *,
+        catalogue: Path | None = None,
+        recorder: Recorder | None = None,
+    ) -> None:
+        """Read the states of these views.
+
+        Args:
+            target: Redis URL, or path of the SQLite file.
+            declarations: the views.
+            catalogue: history of the items (`items_history.parquet`), where a view has a field of the catalogue.
+            recorder: keeps a sample of what is answered.
+
+        Raises:
+            ValueError: there is no such state (StateMissingError), or it is of another declaration.
+        """
+        self._store, self._shown = open_store(target), shown(target)
+        self._declarations = {one.name: one for one in declarations}
+        self._fingerprints = {one.name: one.fingerprint for one in declarations}  # too dear for every read
+        self._recorder = recorder
+        self._catalogue: Catalogue | None = None
+        if any(set(one.inputs) & set(CATALOGUE_FIELDS) for one in declarations):
+            self._catalogue = _catalogue(catalogue, list(self._declarations))
+        self._views: dict[str, tuple[str, View]] = {}
+        self._seen: dict[tuple[str, int], Head] = {}
+        texts, _ = self._store.read([f"view:{name}" for name in self._declarations], [])
+        for name, text in zip(self._declarations, texts, strict=True):
+            self._learn(name, text)
+
+    def meta(self) -> dict[str, object]:
+        """`offset` and `watermark` (microseconds) of the view that is furthest behind, `epoch`, `fingerprints`.
+
+        Raises:
+            ValueError: as `read`.
+        """
+        heads = [head for _, found, _ in self._ask([(name, ()) for name in self._declarations]) for head in found]
+        return {
+            "offset": min((head.offset for head in heads), default=0),
+            "watermark": min((head.watermark for head in heads), default=0),
+            "epoch": next((head.epoch for head in heads), ""),
+            "fingerprints": dict(self._fingerprints),
+        }
+
+    def read(self, view: str, keys: Sequence[str | None], t: int) -> ReadResult:
+        """Features of entities as of `t` (microseconds UTC), or of an entity's newest arrival where that is later.
+
+        An entity without a state gets the values of nothing; where the key is None there is no value at all.
+
+        Raises:
+            StateMissingError: there is no complete state of the view: the store was emptied, or is being built.
+            StateWentBackError: the store is behind what was read from it before.
+            ValueError: the view is there with another declaration, or a state is damaged.
+        """
+        return self.read_many([(view, keys)], t)[view]
+
+    def read_many(self, asked: Sequence[tuple[str, Sequence[str | None]]], t: int) -> dict[str, ReadResult]:
+        """As `read`, of several views (each once) at one moment of the store, in one round trip."""
+        answers = self._ask([(view, [key for key in keys if key is not None]) for view, keys in asked])
+        out = {}
+        for (name, keys), (view, heads, held) in zip(asked, answers, strict=True):
+            declaration = self._declarations[name]
+            found = read_records(declaration, Records.of(held.pieces, held.sizes), self._as_of())
+            out[name] = _result(declaration, keys, t, found, held, view, heads)
+            if self._recorder is not None:
+                self._recorder.note(declaration, keys, t, out[name])
+        return out
+
+    # ---- inside
+
+    def _ask(self, asked: Sequence[tuple[str, Sequence[str]]]) -> list[tuple[View, list[Head], Held]]:
+        """Of each view the generation that is live, its heads, and what is held of these entities."""
+        for _ in range(_ATTEMPTS):
+            known = [self._views[name] for name, _ in asked]
+            names = [f"view:{name}" for name, _ in asked]
+            heads = [name for _, view in known for name in view.heads(view.live)]
+            wanted = [(view.live, entities) for (_, view), (_, entities) in zip(known, asked, strict=True)]
+            texts, held = self._store.read([*names, *heads], wanted)
+            moved = False
+            for (name, _), text, (expected, _) in zip(asked, texts[: len(asked)], known, strict=True):
+                if text != expected:  # readers move over to another generation, or the store is not what it was
+                    self._learn(name, text)
+                    moved = True
+            if moved:
+                continue
+            out, at = [], len(asked)
+            for (name, _), (_, view), one in zip(asked, known, held, strict=True):
+                out.append((view, self._heads(name, texts[at : at + view.partitions]), one))
+                at += view.partitions
+            return out
+        message = f"the views of {self._shown} change without end: are two versions of the library at work on them?"
+        raise StateMissingError(message)
+
+    def _heads(self, name: str, texts: Sequence[str | None]) -> list[Head]:
+        heads = []
+        for partition, text in enumerate(texts):
+            before = self._seen.get((name, partition))
+            head = Head.of(text) if text is not None else Head()
+            if before is not None and head.offset < before.offset and head.epoch in ("", before.epoch):
+                message = (
+                    f"{self._shown} has view {name!r} at log offset {head.offset}, and had it at {before.offset} "
+                    "before: it was emptied or an older copy took its place. It can be read again once it has "
+                    "caught up: make materialize, or the updater (make update)"
+                )
+                raise StateWentBackError(message)
+            self._seen[name, partition] = head
+            heads.append(head)
+        return heads
+
+    def _learn(self, name: str, text: str | None) -> None:
+        if text is None:
+            message = (
+                f"{self._shown} holds no state of view {name!r}: run `make features materialize` for this shop. If it "
+                "had one, the store was emptied"
+            )
+            raise StateMissingError(message)
+        view = View.of(text)
+        if view.declaration.fingerprint != self._fingerprints[name]:
+            raise ValueError(changed(name))
+        if not view.live or view.codec != CODEC:
+            message = (
+                f"the state of view {name!r} in {self._shown} is not complete yet: run `make materialize`, or wait"
+            )
+            raise StateMissingError(message)
+        self._views[name] = (text, view)
+
+    def _as_of(self) -> AsOf | None:
+        if self._catalogue is not None:
+            self._catalogue = self._catalogue.newest()
+        return self._catalogue
+
+
+def finish(declaration: Declaration, found: Found, t: np.ndarray) -> dict[str, pa.Array]:
+    """Features of each state at its read time; `t` int64 [states], microseconds."""
+    return values(declaration, found.history, np.arange(len(t)), t)
+
+
+def _result(
+    declaration: Declaration,
+    keys: Sequence[str | None],
+    t: int,
+    found: Found,
+    held: Held,
+    view: View,
+    heads: Sequence[Head],
+) -> ReadResult:
+    there = np.array([key is not None for key in keys], np.bool_)
+    times = np.full(len(keys), t, np.int64)
+    times[there] = np.maximum(found.time, t)
+    entity = np.full(len(keys), -1, np.int64)
+    entity[there] = np.arange(len(found.time))
+    known = np.zeros(len(keys), np.bool_)
+    known[there] = np.array(held.sizes, np.int64) > 0
+    least = min(head.offset for head in heads)
+    offsets = [least if key is None else heads[partition_of(key, view.partitions)].offset for key in keys]
+    return ReadResult(
+        columns=values(declaration, found.history, entity, times),
+        known=known.tolist(),
+        times=times.tolist(),
+        offsets=offsets,
+        offset=least,
+        watermark=min(head.watermark for head in heads),
+    )
+
+
+def _catalogue(path: Path | None, views: list[str]) -> Catalogue:
+    if path is None:
+        message = f"one of the views {views} has a field of the catalogue: say where it lies (catalogue=)"
+        raise ValueError(message)
+    from clicktrail.catalogue import Catalogue  # few views ask for it
+
+    return Catalogue.load(path)
