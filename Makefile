@@ -123,6 +123,14 @@ gpu-check: setup ## train, evaluate and export on a GPU; prints tokens/s and MFU
 bench: setup ## all measurements of benchmarks/; figures under var/bench
 	@python -m benchmarks $(ARGS)
 
+.PHONY: parity forget
+parity: setup ## are online reads equal to offline ones, at the same log offset and time? status 1 where a view is over budget
+	@python -m validation.parity $(ARGS)
+
+forget: setup ## forget users everywhere: USER=u1,u2 (ARGS=--now erases them from the log's segments at once)
+	@test "$(origin USER)" = "command line" || { echo "say whom: make forget USER=u1,u2"; exit 2; }
+	@python -m clicktrail.forget "$(USER)" $(ARGS)
+
 # ---- keeping house
 
 .PHONY: test test-fast lint format clean
