@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import confluent_kafka
+import pytest
 
 _PRODUCER = 0
 
@@ -35,8 +36,10 @@ def mock_broker(topic: str, partitions: int = 1) -> Iterator[str]:
 
 def _library() -> ctypes.CDLL:
     package = Path(confluent_kafka.__file__).parent
-    (path,) = package.with_name("confluent_kafka.libs").glob("librdkafka*.so*")
-    library = ctypes.CDLL(str(path))
+    found = list(package.with_name("confluent_kafka.libs").glob("librdkafka*.so*"))
+    if not found:
+        pytest.skip("the client brings no librdkafka of its own here, as its wheels for Linux do")
+    library = ctypes.CDLL(str(found[0]))
     pointer, text, number = ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int
     signatures = {
         "rd_kafka_conf_new": (pointer, []),
