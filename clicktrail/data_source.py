@@ -76,9 +76,9 @@ class EventLogSource(DataSource):
         Raises:
             ValueError: the online state follows another declaration of this view.
         """
-        path = getattr(config.online_store, "path", None)
-        if path is not None:
-            OnlineState(path).check(self.declaration)
+        target = getattr(config.online_store, "target", None)
+        if target is not None:
+            OnlineState(target).check(self.declaration)
 
     def get_table_column_names_and_types(self, config: RepoConfig) -> Iterable[tuple[str, str]]:
         """Join key, time and features, with Arrow type names."""

@@ -19,11 +19,20 @@ if TYPE_CHECKING:  # importing Feast costs seconds, and writing the configuratio
 
 
 def configuration(settings: Settings) -> dict[str, Any]:
-    """feature_store.yaml as data, with this shop's absolute paths in place of the demo shop's."""
+    """feature_store.yaml as data, with this shop's absolute paths in place of the demo shop's.
+
+    Without the URL of the online state, which may hold a password: CLICKTRAIL_ONLINE_URL gives it.
+    """
     raw: dict[str, Any] = yaml.safe_load((settings.feature_repo / "feature_store.yaml").read_text())
     raw["registry"]["path"] = f"sqlite:///{settings.registry}"
     raw["offline_store"]["log_path"] = str(settings.log)
-    raw["online_store"] |= {"path": str(settings.online), "clock": settings.clock}
+    raw["online_store"] |= {
+        "path": str(settings.online),
+        "clock": settings.clock,
+        "catalogue": str(settings.catalogue / "items_history.parquet"),
+        "read_log": str(settings.read_log),
+        "read_log_share": settings.read_log_share,
+    }
     return raw
 
 
@@ -39,7 +48,9 @@ def open_store(settings: Settings) -> FeatureStore:
     from feast import FeatureStore, RepoConfig
 
     settings.shop_home.mkdir(parents=True, exist_ok=True)
-    return FeatureStore(config=RepoConfig(**configuration(settings), repo_path=settings.feature_repo))
+    raw = configuration(settings)
+    raw["online_store"]["url"] = settings.online_url
+    return FeatureStore(config=RepoConfig(**raw, repo_path=settings.feature_repo))
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from feast.type_map import feast_value_type_to_python_type
 from clicktrail.entity_ids import entity_id
 from clicktrail.online_plan import Plan, PlannedView
 from clicktrail.online_response import Column, feast_column
-from clicktrail.online_state import OnlineReader
+from clicktrail.online_state import OnlineReader, ReadResult
 from clicktrail.request_features import apply, request_fields
 
 Rows = dict[str, list[Any]]
@@ -49,21 +49,35 @@ def answer(plan: Plan, rows: Rows, t: int, reader: OnlineReader) -> list[Column]
     ]
     length = len(next(iter(rows.values())))
     stored: dict[str, pa.Array] = {}
-    for view in plan.views:
-        read = reader.read(view.declaration.name, _ids(view, rows, length), t)
+    for view, read in zip(plan.views, _read(plan, rows, t, reader), strict=True):
         stored |= {f"{view.name}__{name}": column for name, column in read.columns.items()}
         out += [
-            Column(name=shown, values=feast_column(read.columns[name]), type=type_, found=read.known, times=read.times)
+            Column(
+                name=shown,
+                values=feast_column(read.columns[name]),
+                type=type_,
+                found=read.known,
+                watermark=read.watermark,
+            )
             for name, shown, type_ in view.features
         ]
     times = np.full(length, t)
     for request in plan.requests:
         made = apply([one for one, _, _ in request.features], {**stored, **request_fields(request.view, rows)}, times)
-        out += [
-            Column(name=shown, values=made[one.name], type=type_, times=[t] * length)
-            for one, shown, type_ in request.features
-        ]
+        out += [Column(name=shown, values=made[one.name], type=type_) for one, shown, type_ in request.features]
     return out
+
+
+def _read(plan: Plan, rows: Rows, t: int, reader: OnlineReader) -> list[ReadResult]:
+    """What is stored, view by view, of one moment of the store; one view under several names is read for each."""
+    if not plan.views:
+        return []
+    length = len(next(iter(rows.values())))
+    asked = [(view.declaration.name, _ids(view, rows, length)) for view in plan.views]
+    if len(dict(asked)) < len(asked):
+        return [reader.read(view, ids, t) for view, ids in asked]
+    read = reader.read_many(asked, t)
+    return [read[view] for view, _ in asked]
 
 
 def track(seconds: float) -> None:

@@ -42,6 +42,7 @@ class Plan:
     """`join_keys` and their types: what the answer repeats of the entity rows; `others`: references left to Feast."""
 
     views: tuple[PlannedView, ...]
+    fingerprints: tuple[str, ...]
     requests: tuple[PlannedRequest, ...]
     join_keys: Mapping[str, ValueType]
     request_fields: frozenset[str]
@@ -142,6 +143,7 @@ def _plan(
         return None  # an alias means nothing outside its service
     return Plan(
         views=tuple(views),
+        fingerprints=tuple(view.declaration.fingerprint for view in views),
         requests=tuple(requests),
         join_keys={key: entity_types.get(key, ValueType.UNKNOWN) for key in join_keys},
         request_fields=frozenset(field for one in requests for field in one.view.request),

@@ -24,15 +24,15 @@ from clicktrail.contract import MICROSECONDS
 class Column:
     """One column of the answer, [rows].
 
-    `found`: of whom something is known, None: of all. `times`: as of when each value is, microseconds UTC, None for
-    what came with the request.
+    `found`: of whom something is known, None: of all. `watermark`: up to when the state knew, microseconds UTC; 0
+    for what came with the request or was made of it.
     """
 
     name: str
     values: pa.Array
     type: ValueType
     found: Sequence[bool] | None = None
-    times: Sequence[int] | None = None
+    watermark: int = 0
 
 
 class EventLogResponse(OnlineResponse):
@@ -57,11 +57,12 @@ class EventLogResponse(OnlineResponse):
             out.metadata.feature_names.val.append(column.name)
             rows = len(column.values)
             found = column.found or [True] * rows
+            stamp = _timestamp(column.watermark)
             out.results.append(
                 GetOnlineFeaturesResponse.FeatureVector(
                     values=python_values_to_proto_values(python_values(column.values), column.type),
                     statuses=[FieldStatus.PRESENT if one else FieldStatus.NOT_FOUND for one in found],
-                    event_timestamps=[_timestamp(t) for t in column.times or [0] * rows],
+                    event_timestamps=[stamp] * rows,
                 )
             )
         for name, version in self._versions.items():
@@ -82,8 +83,7 @@ class EventLogResponse(OnlineResponse):
         for column in self._columns:
             out[column.name] = python_values(column.values)
             if include_event_timestamps:
-                times = column.times or [0] * len(column.values)
-                out[column.name + TIMESTAMP_POSTFIX] = [t // MICROSECONDS for t in times]
+                out[column.name + TIMESTAMP_POSTFIX] = [column.watermark // MICROSECONDS] * len(column.values)
         if self._others is not None:
             out = {**self._others.to_dict(include_event_timestamps), **out}
             mine = [name for column in self._columns for name in (column.name, column.name + TIMESTAMP_POSTFIX)]
@@ -98,9 +98,7 @@ class EventLogResponse(OnlineResponse):
             arrays.append(column.values)
             if include_event_timestamps:
                 names.append(column.name + TIMESTAMP_POSTFIX)
-                arrays.append(
-                    pa.array([t // MICROSECONDS for t in column.times or [0] * len(column.values)], pa.int64())
-                )
+                arrays.append(pa.array([column.watermark // MICROSECONDS] * len(column.values), pa.int64()))
         if self._others is not None:
             theirs = self._others.to_arrow(include_event_timestamps)
             more = [name for name in theirs.column_names if name not in names]

@@ -11,6 +11,7 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import Any, Literal
 
 from feast import Entity, FeatureService, FeatureView
@@ -27,12 +28,14 @@ from clicktrail import settings
 from clicktrail.clock import moment, read_at, read_time
 from clicktrail.data_source import declaration_of
 from clicktrail.declarations import Declaration
+from clicktrail.entity_ids import entity_id
 from clicktrail.event_log import EventLog
 from clicktrail.online_answer import answer, columns_of, track
 from clicktrail.online_plan import Plans
-from clicktrail.online_response import EventLogResponse
+from clicktrail.online_response import EventLogResponse, feast_column, python_values
 from clicktrail.online_state import OnlineReader, OnlineState
 from clicktrail.publish import failpoint
+from clicktrail.read_log import Recorder
 
 
 class EventLogOnlineStoreConfig(SqliteOnlineStoreConfig):
@@ -40,11 +43,28 @@ class EventLogOnlineStoreConfig(SqliteOnlineStoreConfig):
 
     type: Literal["clicktrail.online_store.EventLogOnlineStore"] = "clicktrail.online_store.EventLogOnlineStore"
 
+    url: str = Field(default_factory=lambda: settings.load().online_url, repr=False)
+    """Redis that holds the state; by default that of CLICKTRAIL_ONLINE_URL, and where there is none, `path`."""
+
     path: str = Field(default_factory=lambda: str(settings.load().online))
-    """SQLite file; by default that of the shop in clicktrail.settings."""
+    """SQLite file of the state, and in any case of views of other sources; by default the shop's."""
 
     clock: str = Field(default_factory=lambda: settings.load().clock)
     """When it is: see CLICKTRAIL_CLOCK."""
+
+    catalogue: str = Field(default_factory=lambda: str(settings.load().catalogue / "items_history.parquet"))
+    """What was known of the items, for views that read it."""
+
+    read_log: str = Field(default_factory=lambda: str(settings.load().read_log))
+    """Folder for the sample of what is answered (clicktrail.read_log)."""
+
+    read_log_share: float = Field(default_factory=lambda: settings.load().read_log_share)
+    """Which part of the rows is kept there."""
+
+    @property
+    def target(self) -> str:
+        """Where the state is."""
+        return self.url or self.path
 
 
 class EventLogOnlineStore(SqliteOnlineStore):
@@ -55,6 +75,7 @@ class EventLogOnlineStore(SqliteOnlineStore):
         super().__init__()
         self._readers: dict[tuple[str, ...], OnlineReader] = {}
         self._plans = Plans()
+        self._recorder: Recorder | None = None
 
     def get_online_features(
         self,
@@ -92,9 +113,8 @@ class EventLogOnlineStore(SqliteOnlineStore):
         rows = plan and columns_of(plan, entity_rows)
         if plan is None or rows is None:
             return feast(features)
-        reader = self._reader(config, [view.declaration for view in plan.views])
-        clock = config.online_store.clock
-        t = read_time(clock, int(str(reader.meta()["watermark"])) if clock == "log" else 0)
+        reader = self._reader(config, plan.fingerprints, [view.declaration for view in plan.views])
+        t = _now(config, reader)
         columns = answer(plan, rows, t, reader)
         others = None
         if plan.others:
@@ -141,15 +161,14 @@ class EventLogOnlineStore(SqliteOnlineStore):
         declaration = declaration_of(table)
         if declaration is None:
             return super().online_read(config, table, entity_keys, requested_features)
-        reader = self._reader(config, [declaration])
-        watermark = int(str(reader.meta()["watermark"]))
-        t = read_time(config.online_store.clock, watermark)
-        ids = [_entity_id(key) for key in entity_keys]
-        columns = reader.read(declaration.name, ids, t).columns
+        reader = self._reader(config, (declaration.fingerprint,), [declaration])
+        ids = [_entity_id(key, declaration.entity_keys) for key in entity_keys]
+        read = reader.read(declaration.name, ids, _now(config, reader))
+        columns = {name: feast_column(column) for name, column in read.columns.items()}
         names = [name for name in requested_features or list(columns) if name in columns]
         types = {field.name: field.dtype.to_value_type() for field in table.features}
-        protos = [python_values_to_proto_values(columns[name].to_pylist(), types[name]) for name in names]
-        stamp = moment(watermark)
+        protos = [python_values_to_proto_values(python_values(columns[name]), types[name]) for name in names]
+        stamp = moment(read.watermark)
         return [(stamp, dict(zip(names, row, strict=True))) for row in zip(*protos, strict=True)]
 
     def online_write_batch(
@@ -183,7 +202,7 @@ class EventLogOnlineStore(SqliteOnlineStore):
         Raises:
             ValueError: a view's declaration differs from the one that its state follows.
         """
-        state = OnlineState(config.online_store.path)
+        state = OnlineState(config.online_store.target)
         failpoint("registry.before_state")
         for view in tables_to_keep:
             declaration = declaration_of(view)
@@ -202,13 +221,18 @@ class EventLogOnlineStore(SqliteOnlineStore):
         )
 
     def teardown(self, config: RepoConfig, tables: Sequence[FeatureView], entities: Sequence[Entity]) -> None:
-        """`feast teardown`: remove the file."""
+        """`feast teardown`: remove the state, and the file."""
         self._readers.clear()
+        if config.online_store.url:
+            state = OnlineState(config.online_store.url)
+            for table in tables:
+                if declaration_of(table) is not None:
+                    state.drop(table.name)
         super().teardown(config, tables, entities)
 
     def applied(self, config: RepoConfig, view: FeatureView) -> int:
         """The log offset up to which a view's state has come; 0 where there is none yet."""
-        meta = OnlineState(config.online_store.path).views().get(view.name)
+        meta = OnlineState(config.online_store.target).views().get(view.name)
         return meta.offset if meta else 0
 
     def catch_up(
@@ -219,19 +243,40 @@ class EventLogOnlineStore(SqliteOnlineStore):
         if declaration is None:
             message = f"view {view.name!r} has another source than the event log"
             raise ValueError(message)
-        return OnlineState(config.online_store.path).catch_up(log, declaration, progress=progress)
+        return OnlineState(config.online_store.target).catch_up(log, declaration, progress=progress)
 
     @staticmethod
     def _get_db_path(config: RepoConfig) -> str:
         return str(config.online_store.path)  # Feast's own insists on type sqlite
 
-    def _reader(self, config: RepoConfig, declarations: Sequence[Declaration]) -> OnlineReader:
-        key = (config.online_store.path, *(one.fingerprint for one in declarations))
+    def _reader(
+        self, config: RepoConfig, fingerprints: tuple[str, ...], declarations: Sequence[Declaration]
+    ) -> OnlineReader:
+        online = config.online_store
+        key = (online.target, *fingerprints)
         if key not in self._readers:
-            self._readers[key] = OnlineReader(config.online_store.path, declarations)
+            if self._recorder is None and online.read_log_share:
+                self._recorder = Recorder(Path(online.read_log), online.read_log_share)
+            self._readers[key] = OnlineReader(
+                online.target, declarations, catalogue=Path(online.catalogue), recorder=self._recorder
+            )
         return self._readers[key]
 
 
-def _entity_id(key: EntityKeyProto) -> str | None:
-    value = key.entity_values[0]
-    return value.string_val if value.WhichOneof("val") == "string_val" else None
+def _now(config: RepoConfig, reader: OnlineReader) -> int:
+    """The time at which this read is answered; only a replayed clock has to ask how far the state has come."""
+    clock, watermark = config.online_store.clock, 0
+    if clock == "log":
+        watermark = int(str(reader.meta()["watermark"]))
+        if not watermark:  # of a request view that reads nothing stored
+            here = OnlineState(config.online_store.target).views().values()
+            watermark = max((one.watermark for one in here), default=0)
+    return read_time(clock, watermark)
+
+
+def _entity_id(key: EntityKeyProto, names: Sequence[str]) -> str | None:
+    values = dict(zip(key.join_keys, key.entity_values, strict=True))
+    return entity_id(
+        {name: values[name].string_val if values[name].WhichOneof("val") == "string_val" else None for name in names},
+        names,
+    )
