@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC
+from datetime import UTC, datetime
 from functools import cached_property
 from itertools import pairwise
 from typing import Any
@@ -18,6 +18,8 @@ from feast.value_type import ValueType
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from clicktrail.contract import MICROSECONDS
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,8 +141,8 @@ def _flat(values: pa.Array) -> list[Any]:
     if values.null_count:
         return values.to_pylist()
     if pa.types.is_timestamp(values.type):
-        naive = values.view(pa.int64()).to_numpy().astype("datetime64[us]").tolist()
-        return [one.replace(tzinfo=UTC) for one in naive]
+        since = values.view(pa.int64()).to_numpy().view("timedelta64[us]").tolist()
+        return [_EPOCH + one for one in since]
     return values.to_numpy(zero_copy_only=False).tolist()
 
 
