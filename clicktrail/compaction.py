@@ -66,16 +66,23 @@ def compact_at_append(folder: LogFolder) -> None:
 
 def _small_neighbours(segments: Sequence[Segment], *, fan: int, largest: int) -> Sequence[Segment]:
     """The first neighbours worth to be one segment, smallest ones first."""
-    tier = _FILE_COST
-    while tier < largest:
+    for tier in _tiers(largest // 2):
         for stretch in _stretches(segments, tier):
             for start in range(len(stretch) - fan + 1):
                 run = _fitting(stretch[start:], largest)
                 costs = [_cost(one) for one in run]
                 if len(run) > 1 and sum(costs) >= 2 * max(costs):
                     return run
-        tier *= FAN
     return []
+
+
+def _tiers(last: int) -> Iterator[int]:
+    """What is small, each time in more generous terms."""
+    tier = _FILE_COST
+    while tier < last:
+        yield tier
+        tier *= FAN
+    yield last
 
 
 def _stretches(segments: Sequence[Segment], tier: int) -> Iterator[Sequence[Segment]]:

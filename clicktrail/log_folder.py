@@ -47,6 +47,7 @@ class LogFolder:
         self.manifest = ManifestFile(path / "manifest.json")
         self._indices: dict[str, SegmentIndex] = {}
         self._hidden: dict[str, np.ndarray] = {}
+        self._room = 16
 
     # ---- writers take turns
 
@@ -100,6 +101,8 @@ class LogFolder:
                 known = self._made_again(segment)
                 self.publish_index(segment, known)
             self._indices[segment.file] = known
+            if len(self._indices) > self._room:
+                self._drop_stale(self.manifest.load())
         return known
 
     def hidden(self, segment: Segment) -> np.ndarray:
@@ -115,13 +118,19 @@ class LogFolder:
         """Remove the files that the newest manifest does not name. Only within `compacting` and `writing`."""
         needed = {name for one in manifest.segments for name in (one.file, one.index, one.hidden)}
         needed |= {manifest.gone, manifest.batches}
-        for path in (*self.segments.glob("*"), *self.path.glob("*.npy"), *self.path.glob("batches*.json")):
-            writer = path.name.split(".")[-2] if path.name.startswith(".") else ""
+        for path in (*self.segments.glob("*"), *self.path.glob("*gone.*"), *self.path.glob("*batches.*")):
+            writer = path.name.split(".")[-2] if path.name.endswith(".tmp") else ""
             if path.name not in needed and not (writer.isdigit() and alive(int(writer))):
                 path.unlink(missing_ok=True)
+        self._drop_stale(manifest)
+
+    def _drop_stale(self, manifest: Manifest) -> None:
+        """Of files that compaction replaced, nothing stays in memory."""
+        needed = {name for one in manifest.segments for name in (one.file, one.hidden)}
         for cache in (self._indices, self._hidden):
             for name in cache.keys() - needed:
                 cache.pop(name, None)
+        self._room = 2 * len(manifest.segments) + 16
 
     # ---- rows by id and by offset
 

@@ -1,7 +1,7 @@
 """Hashes that the event log keeps: of ids, of what an event says, of whole rows.
 
-All are halves of MD5 as DuckDB computes it: defined outside of any library, so that what was stored stays true, and
-quick for a column. DuckDB's own hash() and Arrow's may change between versions.
+Those of text are halves of MD5, as DuckDB computes it: defined outside of any library, so that what was stored stays
+true, and quick for a column. DuckDB's own hash() and Arrow's may change between versions.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def _field_sql(field: pa.Field) -> str:
 
 _FIELDS = ", ".join(_field_sql(field) for field in arrow_schema() if field.name not in _ARRIVAL)
 _CONTENT = f"md5_number_lower(concat_ws(chr(31), {_FIELDS}))"
-_ROW = 'concat_ws(chr(31), content, epoch_us(ingested_at), source_seq, "offset")'
+_SEEDS = (0x9E3779B97F4A7C15, 0xD1B54A32D192ED03)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,17 +69,27 @@ def wide_hashes(ids: pa.Array | pa.ChunkedArray) -> np.ndarray:
 
 
 def row_sum(stored: pa.Table) -> np.ndarray:
-    """Sums of the two halves of the rows' MD5, modulo 2^64; uint64 [2].
+    """Two sums of row hashes, modulo 2^64; uint64 [2].
 
     Does not depend on the order of rows, and a row can be taken out again. `stored` has the columns `content`,
-    `ingested_at`, `source_seq` and `offset`.
+    `ingested_at`, `source_seq` and `offset`; a row's hash is of all four.
     """
-    found = _columns(
-        stored.select(["content", "ingested_at", "source_seq", "offset"]),
-        f"{_ROW} as h, md5_number_lower(h) as low, md5_number_upper(h) as high",
-        keep=("low", "high"),
-    )
-    return np.array([found["low"].sum(dtype=np.uint64), found["high"].sum(dtype=np.uint64)], np.uint64)
+    words = [stored["content"], *(stored[name].cast(pa.int64()) for name in ("ingested_at", "source_seq", "offset"))]
+    parts = [word.to_numpy().view(np.uint64) for word in words]
+    total = np.zeros(2, np.uint64)
+    for place, seed in enumerate(_SEEDS):
+        mixed = np.full(stored.num_rows, seed, np.uint64)
+        for part in parts:
+            mixed = _mix(mixed ^ part)
+        total[place] = mixed.sum(dtype=np.uint64)
+    return total
+
+
+def _mix(word: np.ndarray) -> np.ndarray:
+    """The finalizer of splitmix64: every bit of a word decides over every bit of the result."""
+    word = (word ^ (word >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    word = (word ^ (word >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return word ^ (word >> np.uint64(31))
 
 
 def to_hex(total: np.ndarray) -> str:
@@ -102,10 +112,10 @@ def _lower_half(text: str | None) -> int:
     )
 
 
-def _columns(table: pa.Table, select: str, keep: tuple[str, ...] = ()) -> dict[str, np.ndarray]:
+def _columns(table: pa.Table, select: str) -> dict[str, np.ndarray]:
     with _database(os.getpid()).cursor() as con:
         con.register("given", table)
-        found = con.sql(f"select {', '.join(keep) or '*'} from (select {select} from given)").fetchnumpy()
+        found = con.sql(f"select {select} from given").fetchnumpy()
     return {name: np.asarray(values) for name, values in found.items()}
 
 

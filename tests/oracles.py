@@ -156,3 +156,70 @@ def _top(feature: dict[str, Any], inside: list[dict[str, Any]]) -> list[Any]:
     values = [event[feature["field"]] for event in inside if event[feature["field"]] is not None]
     last = {event[feature["field"]]: (-known_at(event), -event["event_timestamp"]) for event in inside}
     return sorted(set(values), key=lambda one: (-values.count(one), last[one], one))[: feature["k"]]
+
+
+class NaiveLog:
+    """What an event log does with batches, wishes to be forgotten and reads; rows are dicts of contract columns.
+
+    Times are whole microseconds. Nothing is merged and nothing is erased: a hidden row stays and is not shown.
+    """
+
+    def __init__(self) -> None:
+        """Nothing in it."""
+        self.rows: list[dict[str, Any]] = []
+        self.hidden: set[int] = set()
+        self.forgotten: set[str] = set()
+
+    def append(self, batch: list[dict[str, Any]]) -> tuple[list[int], list[int], list[tuple[int, str]]]:
+        """Indices into the batch: accepted ones in order of their offsets, copies, and rejected ones with the rule."""
+        fates: dict[int, str] = {}
+        gone = {self.rows[offset]["event_id"] for offset in self.hidden}
+        stands = {row["event_id"]: row for row in self.rows}
+        accepted = []
+        for place in sorted(range(len(batch)), key=lambda one: (batch[one]["ingested_at"], one)):
+            row = batch[place]
+            first = stands.get(row["event_id"])
+            if row["event_timestamp"] - row["ingested_at"] > AHEAD_S * 1_000_000:
+                fates[place] = "ahead_of_arrival"
+            elif row["user_id"] in self.forgotten or row["label_of"] in gone:
+                fates[place] = "forgotten"
+            elif first is None:
+                accepted.append(place)
+                stands[row["event_id"]] = row
+            else:
+                fates[place] = "copy" if _says(row) == _says(first) else "conflict"
+        self.rows += [batch[place] for place in accepted]
+        copies = [place for place in sorted(fates) if fates[place] == "copy"]
+        return accepted, copies, [(place, fates[place]) for place in sorted(fates) if fates[place] != "copy"]
+
+    def forget(self, users: set[str]) -> None:
+        """Hide what these users did, and labels of what is hidden."""
+        self.forgotten |= users
+        self.hidden |= {offset for offset, row in enumerate(self.rows) if row["user_id"] in self.forgotten}
+        before = -1
+        while before != len(self.hidden):
+            before = len(self.hidden)
+            gone = {self.rows[offset]["event_id"] for offset in self.hidden}
+            self.hidden |= {offset for offset, row in enumerate(self.rows) if row["label_of"] in gone}
+
+    def read(self, start: int, stop: int) -> list[tuple[int, dict[str, Any]]]:
+        """(offset, row) of what is seen."""
+        return [(offset, self.rows[offset]) for offset in range(start, stop) if offset not in self.hidden]
+
+    def labels(self, label: str, events: list[str], stop: int, of: list[str] | None) -> list[tuple[int, int]]:
+        """(offset of the label, offset of its event), those of one event together and oldest first."""
+        seen = self.read(0, stop)
+        pairs = [
+            (event_at, known_at(row), row["event_timestamp"], row["source_seq"], row["event_id"], label_at)
+            for label_at, row in seen
+            for event_at, event in seen
+            if (row["event_type"], row["label"]) == ("label", label)
+            and row["label_of"] == event["event_id"]
+            and event["event_type"] in events
+            and (of is None or row["label_of"] in of)
+        ]
+        return [(pair[-1], pair[0]) for pair in sorted(pairs)]
+
+
+def _says(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in row.items() if name not in {"ingested_at", "source_seq"}}
