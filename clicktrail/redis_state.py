@@ -70,11 +70,11 @@ class RedisState:
         """See `StateStore`."""
         keys = [f"{self._prefix}{generation}:{entity}" for generation, entities in wanted for entity in entities]
         with self._client.pipeline(transaction=bool(keys)) as pipe:
-            pipe.hmget(self._texts, list(names))
+            pipe.hmget(self._texts, list(names) or [""])  # HMGET wants one name at least
             if keys:
                 pipe.mget(keys)
             answers = pipe.execute()
-        texts = [None if text is None else text.decode() for text in answers[0]]
+        texts = [None if text is None else text.decode() for text in answers[0][: len(names)]]
         values: list[bytes | None] = answers[1] if keys else []
         held, at = [], 0
         for _, entities in wanted:
