@@ -30,11 +30,10 @@ class FullError(Exception):
 class _Waiting:
     arrivals: Arrivals
     done: asyncio.Future[Taken]
-    since: float
 
 
 class Batcher:
-    """Flushes what was submitted every `every` seconds or as soon as `most` events wait; one flush at a time.
+    """Begins a flush every `every` seconds, or as soon as `most` events wait; one flush at a time.
 
     Lives on one event loop; the flush itself runs in a thread, and what arrives meanwhile is the next one.
     """
@@ -56,6 +55,7 @@ class Batcher:
         self._events = 0  # in `_waiting` and in the flush at work
         self._changed = asyncio.Event()
         self._closing = False
+        self._began = -math.inf
         self._failed_at = -math.inf
 
     @property
@@ -74,7 +74,7 @@ class Batcher:
         if self._closing or (self._events and self._events + count > self._room):
             raise FullError
         done: asyncio.Future[Taken] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Waiting(arrivals=arrivals, done=done, since=time.monotonic()))
+        self._waiting.append(_Waiting(arrivals=arrivals, done=done))
         self._add(count)
         self._changed.set()
         return await done
@@ -99,7 +99,8 @@ class Batcher:
             waiting = sum(len(one.arrivals.events) for one in self._waiting)
             if waiting >= self._most:
                 return
-            left = self._every - (time.monotonic() - self._waiting[0].since) if self._waiting else None
+            # a flush that took long, or was long ago, leaves nothing to wait for
+            left = self._began + self._every - time.monotonic() if self._waiting else None
             if left is not None and left <= 0:
                 return
             self._changed.clear()
@@ -118,10 +119,10 @@ class Batcher:
 
     async def _flush(self, group: list[_Waiting]) -> None:
         arrivals = [one.arrivals for one in group]
-        began = time.monotonic()
+        self._began = time.monotonic()
         try:
             taken = await asyncio.to_thread(self._take_in, arrivals)
-            self._metrics.record(arrivals, taken, time.monotonic() - began)
+            self._metrics.record(arrivals, taken, time.monotonic() - self._began)
         except Exception as error:  # every request hears of it, the next flush is another
             logger.exception("a flush of %d events failed", sum(len(one.events) for one in arrivals))
             self._metrics.failures.labels("flush").inc()

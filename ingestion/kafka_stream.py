@@ -20,6 +20,9 @@ logger = logging.getLogger("clicktrail.intake")
 _OURS = {"enable.auto.commit": False, "enable.partition.eof": False}
 """What exactly once rests on: no properties file may say otherwise."""
 
+_LEAST_WAIT = 0.05
+"""Seconds: it does not return with the first message, and without a wait an idle topic would be asked all the time."""
+
 
 class KafkaStream:
     """`ingestion.stream.Stream` over one topic; a new group begins at the oldest message."""
@@ -49,7 +52,7 @@ class KafkaStream:
             ConnectionError: this consumer cannot go on, for example since another has taken its place in the group.
         """
         try:
-            messages = self._consumer.consume(most, timeout=seconds)
+            messages = self._consumer.consume(most, timeout=max(seconds, _LEAST_WAIT))
         except KafkaException as error:
             raise StreamDownError(self._down(error.args[0])) from error
         now = time.time_ns() // 1_000

@@ -26,7 +26,7 @@ from validation.quarantine import publish_quarantine
 from validation.routing import QUARANTINE_SCHEMA, Failure, route
 
 FLUSH_SECONDS = 0.25
-"""The longest that an event waits for others before its flush begins."""
+"""From the beginning of a flush to that of the next, unless it takes longer or there is nothing to do."""
 
 FLUSH_EVENTS = 5_000
 """So many waiting events begin a flush at once: beyond this a larger one is hardly cheaper an event."""

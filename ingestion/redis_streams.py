@@ -141,7 +141,7 @@ class RedisStream:
 
     def _new(self, most: int, seconds: float) -> list[_Entry]:
         entries = self._hand_out(b">", most, int(_IDLE_SECONDS * 1_000))
-        if 0 < len(entries) < most:
+        if seconds and 0 < len(entries) < most:
             # two calls a flush: to be woken for each entry would cost more than the entries
             time.sleep(seconds)
             entries += self._hand_out(b">", most - len(entries), None)

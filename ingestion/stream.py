@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import math
 import os
 import signal
 import sys
@@ -40,7 +41,7 @@ class Stream(Protocol):
     """A place that hands events out again until they are acknowledged."""
 
     def read(self, most: int, seconds: float) -> Sequence[Arrivals]:
-        """Up to `most` events that came within `seconds` of the first; nothing where none came for about a second."""
+        """Up to `most` events: what is there, and what comes within `seconds`; nothing where none came for a while."""
 
     def acknowledge(self) -> None:
         """Everything that was read is durable."""
@@ -60,11 +61,13 @@ def consume(stream: Stream, live: LiveIntake, metrics: IntakeMetrics, stop: thre
 
     A stream that is down and a log that cannot be written are tried again, ever less often.
     """
-    wait, measured = 0.0, 0.0
+    wait, measured, flushed = 0.0, -math.inf, -math.inf
     while not stop.wait(wait):
         try:
-            arrivals = stream.read(FLUSH_EVENTS, FLUSH_SECONDS)
+            # a flush that took long, or was long ago, leaves nothing to wait for
+            arrivals = stream.read(FLUSH_EVENTS, max(0.0, flushed + FLUSH_SECONDS - time.monotonic()))
             if arrivals:
+                flushed = time.monotonic()
                 _take_in(arrivals, live, metrics, stop)
                 stream.acknowledge()
             if time.monotonic() - measured >= _LAG_EVERY:

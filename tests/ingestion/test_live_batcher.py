@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Awaitable, Callable, Sequence
 
 import numpy as np
@@ -64,24 +65,30 @@ def test_a_full_flush_does_not_wait() -> None:
     log = Log()
 
     async def work(batcher: Batcher) -> None:
+        await batcher.submit(arrivals("first"))
         parts = await asyncio.gather(batcher.submit(arrivals("a", 1)), batcher.submit(arrivals(2, "b", 3)))
         assert [part.fates.tolist() for part in parts] == [[ACCEPTED, REJECTED], [REJECTED, ACCEPTED, REJECTED]]
         assert [part.rejected_at.tolist() for part in parts] == [[1], [0, 2]]
 
     running(log, work)
-    assert log.flushes == [["a", 1, 2, "b", 3]]
+    assert log.flushes == [["first"], ["a", 1, 2, "b", 3]]
 
 
-def test_a_small_flush_waits_for_others_a_while() -> None:
-    """What came within `every` of the first is one flush, and nothing waits longer."""
+def test_flushes_keep_a_distance() -> None:
+    """After a pause a request is flushed at once; what comes within `every` of that is the next flush together."""
     log = Log()
 
     async def work(batcher: Batcher) -> None:
-        await asyncio.gather(batcher.submit(arrivals("a")), batcher.submit(arrivals("b")))
-        await batcher.submit(arrivals("c"))
+        began = time.monotonic()
+        await batcher.submit(arrivals("a"))
+        assert time.monotonic() - began < 0.5
+        first = asyncio.create_task(batcher.submit(arrivals("b")))
+        await asyncio.sleep(0.1)
+        await asyncio.gather(first, batcher.submit(arrivals("c")))
+        assert time.monotonic() - began >= 0.5
 
-    running(log, work, every=0.05)
-    assert log.flushes == [["a", "b"], ["c"]]
+    running(log, work, every=0.5)
+    assert log.flushes == [["a"], ["b", "c"]]
 
 
 def test_what_comes_during_a_flush_is_the_next() -> None:
