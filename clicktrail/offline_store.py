@@ -28,6 +28,7 @@ from clicktrail import settings
 from clicktrail.clock import microseconds
 from clicktrail.data_source import EventLogSource, declaration_of
 from clicktrail.event_log import EventLog
+from clicktrail.readers import warn_if_deprecated
 from clicktrail.request_views import request_view_of
 from clicktrail.retrieval import ROW, EventLogRetrievalJob, Wanted, WantedOfRequest, microseconds_of
 
@@ -76,6 +77,7 @@ class EventLogOfflineStore(OfflineStore):
         hidden = {} if full_feature_names else _hidden(feature_refs)
         wanted, foreign = [], []
         for view in feature_views:
+            warn_if_deprecated(view)
             declaration = declaration_of(view)
             if declaration is None:
                 foreign.append(view)
@@ -116,6 +118,8 @@ class EventLogOfflineStore(OfflineStore):
                 return job.to_arrow()
 
         on_demand = OnDemandFeatureView.get_requested_odfvs(feature_refs, project, registry)
+        for one in on_demand:
+            warn_if_deprecated(one)
         of_request = [
             WantedOfRequest(view=view, name=one.name, features=tuple(refs[one.name]))
             for one in on_demand

@@ -14,6 +14,7 @@ from feast.value_type import ValueType
 
 from clicktrail.data_source import declaration_of
 from clicktrail.declarations import Declaration
+from clicktrail.readers import warn_if_deprecated
 from clicktrail.request_declarations import RequestFeature, RequestView
 from clicktrail.request_views import request_view_of
 
@@ -92,12 +93,14 @@ def _plan(
     refs, on_demand, _, entity_types, join_keys, grouped, _, _, _ = utils._get_cached_request_context(  # noqa: SLF001 - the seam
         registry, project, features, full_feature_names
     )
+    for view in (*(table for table, _ in grouped), *on_demand):
+        warn_if_deprecated(view)
     if getattr(features, "precompute_online", False) or any("@" in ref for ref in refs):
         return None
     asked: dict[str, list[str]] = {}
     for ref in refs:
-        view, feature = ref.split(":")
-        asked.setdefault(view, []).append(feature)
+        name, feature = ref.split(":")
+        asked.setdefault(name, []).append(feature)
 
     def shown(view: str, feature: str) -> str:
         return f"{view}__{feature}" if full_feature_names else feature
@@ -107,17 +110,17 @@ def _plan(
     read: set[str] = set()
     requests = []
     for on_demand_view in on_demand:
-        view = request_view_of(on_demand_view)
-        if view is None:
+        declared = request_view_of(on_demand_view)
+        if declared is None:
             continue
         name = on_demand_view.projection.name_to_use()
         ours.add(name)
-        read |= {source for source, _ in view.inputs}
+        read |= {source for source, _ in declared.inputs}
         types = {one.name: one.dtype.to_value_type() for one in on_demand_view.features}
-        known = {one.name: one for one in view.features}
+        known = {one.name: one for one in declared.features}
         requests.append(
             PlannedRequest(
-                view=view, features=tuple((known[one], shown(name, one), types[one]) for one in asked.get(name, []))
+                view=declared, features=tuple((known[one], shown(name, one), types[one]) for one in asked.get(name, []))
             )
         )
     views = []

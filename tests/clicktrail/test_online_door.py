@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
+from benchmarks.redis_server import redis_server
 from clicktrail.clock import microseconds, read_at
 from clicktrail.contract import arrow_schema
 from clicktrail.event_log import EventLog
@@ -337,6 +339,53 @@ def test_plans_end_with_the_registrys_copy(store: Any, monkeypatch: pytest.Monke
     for _ in range(2):
         plans.get(store.registry, store.project, STORED[:2], full_feature_names=True)
     assert len(made) == 3
+
+
+def test_a_deprecated_view_is_told(store: Any, made: tuple[Settings, dict[str, Any]]) -> None:  # noqa: ANN401
+    """Each door warns, once a process, and names what to read instead."""
+    from clicktrail import readers, views
+
+    old = views.aggregate_view(
+        name="old_v1",
+        entity=made[1]["user"],
+        windows=[timedelta(days=1)],
+        aggregations=[views.count()],
+        owner="shop@example.com",
+        description="of a test",
+        tags={"deprecated": "2026-01-01", "replaced_by": "spent_v1"},
+    )
+    store.apply([old])
+    rows = pd.DataFrame(NAMED).assign(event_timestamp=pd.Timestamp(NOW))[["user_id", "event_timestamp"]]
+    with pytest.warns(DeprecationWarning, match=r"old_v1.*'spent_v1' instead"):
+        store.get_historical_features(rows, ["old_v1:count_any_1d"])
+    readers._warned.clear()  # noqa: SLF001 - as in another process
+    with (
+        pytest.warns(DeprecationWarning, match=r"old_v1.*'spent_v1' instead"),
+        pytest.raises(ValueError, match="is not complete yet"),
+    ):
+        store.get_online_features(["old_v1:count_any_1d"], NAMED)
+
+
+def test_redis_answers_as_sqlite(store: Any, made: tuple[Settings, dict[str, Any]]) -> None:  # noqa: ANN401
+    """With a Redis in the settings, the same request gets the same answer; teardown leaves nothing there."""
+    import redis
+
+    settings, objects = made
+    with redis_server() as url:
+        opened = open_store(replace(settings, online_url=f"{url}#demo"))
+        opened.apply(list(objects.values()))
+        opened.materialize(NOW - timedelta(days=30), NOW)
+        features = [*STORED, *(f"context_v1:{one}" for one in CONTEXT)]
+        answers = [
+            one.get_online_features(features, ROWS, full_feature_names=True).to_dict() for one in (store, opened)
+        ]
+        assert answers[0] == answers[1]
+        client = redis.Redis.from_url(url)
+        assert client.dbsize()
+        online = opened._get_provider().online_store  # noqa: SLF001 - `teardown` would take the registry too
+        online.teardown(opened.config, opened.list_feature_views(), [])
+        assert not list(client.scan_iter("*head*"))
+        assert online.applied(opened.config, opened.get_feature_view("spent_v1")) == 0
 
 
 def test_long_answers_are_python_values() -> None:
