@@ -298,6 +298,22 @@ def test_a_wrong_request_is_refused(store: Any, features: list[str], rows: list[
         store.get_online_features(features, rows)
 
 
+def test_feasts_server_sends_it(store: Any) -> None:  # noqa: ANN401
+    """`feast serve` answers with the same values, request views included."""
+    from fastapi.testclient import TestClient
+    from feast.feature_server import get_app
+
+    features = ["recent_v1:item_id", "context_v1:spend_with_request"]
+    asked = {"features": features, "entities": {name: [one[name] for one in NAMED] for name in NAMED[0]}}
+    with TestClient(get_app(store)) as client:
+        sent = client.post("/get-online-features", json={**asked, "full_feature_names": True})
+    assert sent.status_code == 200, sent.text
+    names, vectors = sent.json()["metadata"]["feature_names"], sent.json()["results"]
+    values = {name: vector["values"] for name, vector in zip(names, vectors, strict=True)}
+    assert values["context_v1__spend_with_request"] == [800 + 900, None, 0 + 5, 800 + 1]
+    assert values["recent_v1__item_id"] == [["", "a", "b"], ["b"], [], ["", "a", "b"]]
+
+
 def test_versions_of_views_are_told_on_demand(store: Any) -> None:  # noqa: ANN401
     """As Feast's own answer, the protobuf names the views' versions where that is asked for."""
     asked = {"features": STORED[:1], "entity_rows": ROWS[:1], "include_feature_view_version_metadata": True}
