@@ -16,8 +16,9 @@ import pyarrow as pa
 from clicktrail.declarations import CATALOGUE_FIELDS, Declaration
 from clicktrail.engine import values
 from clicktrail.history import AsOf
+from clicktrail.kernels.records import NEVER
 from clicktrail.naming import changed
-from clicktrail.state_records import Found, Records, read_records
+from clicktrail.state_records import Found, Records, read_records, twins
 from clicktrail.state_store import Held, StateMissingError, StateWentBackError
 from clicktrail.state_target import open_store, shown
 from clicktrail.state_views import CODEC, Head, View, partition_of
@@ -80,6 +81,12 @@ class OnlineReader:
         texts, _ = self._store.read([f"view:{name}" for name in self._declarations], [])
         for name, text in zip(self._declarations, texts, strict=True):
             self._learn(name, text)
+
+    def warm(self) -> None:
+        """Read nobody, so that the kernels are compiled before somebody waits for it: seconds, on a new machine."""
+        for declaration in self._declarations.values():
+            found = read_records(declaration, twins(declaration))
+            values(declaration, found.history, np.array([0, -1]), np.full(2, NEVER))
 
     def meta(self) -> dict[str, object]:
         """`offset` and `watermark` (microseconds) of the view that is furthest behind, `epoch`, `fingerprints`.

@@ -84,7 +84,8 @@ def build(config: BuildConfig) -> Built:
     with _staging(config.bentoml_home) as aside:
         bento = _bento(config, export, needed(CHECKOUT, ENTRIES), aside)
         manifest = _complete(config, bento)
-        here = Settings(home=config.home, shop=config.shop, clock=config.clock).online.is_file()
+        in_file = Settings(home=config.home, shop=config.shop, clock=config.clock).online.is_file()
+        here = in_file or bool(settings_module.load().online_url)
         self_check(bento, *([] if here else ["--no-state"]))
         return publish(config.bentoml_home, bento, manifest)
 
@@ -104,7 +105,7 @@ def _bento(config: BuildConfig, export: Path, sources: Sources, aside: Path) -> 
         "service": f"serving.service:{config.task}",
         "description": "file:./bundle/model_card.md" if card.is_file() else f"# clicktrail-{config.task}\n",
         "labels": {"task": config.task, "owner": "clicktrail"},
-        "include": ["clicktrail/*.py", "serving/*.py", "bundle/**"],
+        "include": ["clicktrail/**/*.py", "serving/*.py", "bundle/**"],
         "python": {"packages": sources.requirements, "lock_packages": False},
         # in a container the loopback address would reach nobody
         "envs": [{"name": "BENTOML_HOST", "value": "0.0.0.0"}],  # noqa: S104

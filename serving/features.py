@@ -17,8 +17,12 @@ import pyarrow as pa
 
 from clicktrail.clock import read_time
 from clicktrail.declarations import Declaration
-from clicktrail.online_state import OnlineReader
+from clicktrail.entity_ids import entity_id
+from clicktrail.read_log import recorder
 from clicktrail.settings import Settings
+from clicktrail.state_reader import OnlineReader
+from clicktrail.state_store import StateMissingError
+from clicktrail.state_target import shown
 from serving.manifest import RefusedError
 
 logger = logging.getLogger("clicktrail.serving")
@@ -74,21 +78,31 @@ class LiveState:
         return self._settings.clock == "wall"
 
     def read(self, keys: Mapping[str, str | None], t: int) -> Features:
-        """Features as of `t` of the entities that `keys` names (entity key -> id, None for nobody)."""
-        views, known, as_of = {}, {}, t
-        for declaration in self._declarations:
-            result = self._reader.read(declaration.name, [keys[declaration.entity_key]], t)
-            views[declaration.name] = {name: plain_lists(column) for name, column in result.columns.items()}
-            known[declaration.name] = result.known[0]
-            as_of = max(as_of, result.times[0])
-        return Features(views=views, known=known, as_of=as_of)
+        """Features as of `t` of the entities that `keys` names (entity key -> id, None for nobody).
+
+        Raises:
+            RefusedError: the state is not there any more, or not what it was.
+        """
+        asked = [(one.name, [entity_id(keys, one.entity_keys)]) for one in self._declarations]
+        try:
+            results = self._reader.read_many(asked, t)
+        except ValueError as error:
+            raise RefusedError(str(error)) from error
+        return Features(
+            views={
+                view: {name: plain_lists(column) for name, column in result.columns.items()}
+                for view, result in results.items()
+            },
+            known={view: result.known[0] for view, result in results.items()},
+            as_of=max([t, *(result.times[0] for result in results.values())]),
+        )
 
     def ready(self) -> bool:
         """Whether the state is still there and still of the declarations that the bundle was built with."""
         try:
             self._checked = 0.0
             self._refresh()
-        except (RefusedError, OSError):
+        except (RefusedError, OSError, sqlite3.Error):
             logger.exception("the online state is not what it was")
             return False
         return True
@@ -97,38 +111,37 @@ class LiveState:
         now = time.monotonic()
         if now - self._checked < META_SECONDS:
             return
-        if self._identity != self._file():  # put in its place anew: the connection still reads the old file
-            self._open()
-            return
-        meta: dict[str, Any] = self._reader.meta()
-        if meta["fingerprints"] != {one.name: one.fingerprint for one in self._declarations}:
-            self._open()
-            return
+        try:
+            meta: dict[str, Any] = self._reader.meta()
+        except ValueError as error:
+            raise RefusedError(str(error)) from error
         self._offset, self._watermark, self._checked = int(meta["offset"]), int(meta["watermark"]), now
 
     def _open(self) -> None:
-        path = self._settings.online
-        if not path.is_file():
-            message = (
-                f"no online state at {path}: set CLICKTRAIL_HOME (now {self._settings.home}) and CLICKTRAIL_SHOP "
-                f"(now {self._settings.shop}) to where the shop's state lies, or bring it there: make materialize"
-            )
-            raise RefusedError(message)
+        place = shown(self._settings.online_state)
         try:
-            self._reader = OnlineReader(path, self._declarations)
-        except (ValueError, sqlite3.Error) as error:
+            self._reader = OnlineReader(
+                self._settings.online_state,
+                self._declarations,
+                catalogue=self._settings.catalogue / "items_history.parquet",
+                recorder=recorder(self._settings),
+            )
+        except StateMissingError as error:
             message = (
-                f"the online state at {path} does not fit this bundle: {error}. If it is another shop's state, set "
+                f"no online state at {place} ({error}): set CLICKTRAIL_HOME (now {self._settings.home}), "
+                f"CLICKTRAIL_SHOP (now {self._settings.shop}) and CLICKTRAIL_ONLINE_URL to where it lies, "
+                "or bring it there: make materialize"
+            )
+            raise RefusedError(message) from error
+        except (ValueError, OSError, sqlite3.Error) as error:
+            message = (
+                f"the online state at {place} does not fit this bundle: {error}. If it is another shop's state, set "
                 "CLICKTRAIL_HOME and CLICKTRAIL_SHOP; if the features moved on, train and build anew"
             )
             raise RefusedError(message) from error
-        self._identity = self._file()
-        meta: dict[str, Any] = self._reader.meta()
-        self._offset, self._watermark, self._checked = int(meta["offset"]), int(meta["watermark"]), time.monotonic()
-
-    def _file(self) -> tuple[int, int]:
-        found = self._settings.online.stat()
-        return found.st_dev, found.st_ino
+        self._reader.warm()
+        self._checked = 0.0
+        self._refresh()
 
 
 def plain_lists(column: pa.Array) -> pa.Array:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import packages_distributions, version
@@ -13,6 +14,10 @@ OURS = ("clicktrail", "serving")
 
 TOO_HEAVY = frozenset({"feast", "great_expectations", "lightning", "pandas", "pytorch_lightning", "sklearn", "torch"})
 """Packages that no service may need: they cost seconds at every start, or gigabytes of image."""
+
+_PARSING = threading.Lock()  # CPython 3.11 mixes up the depths of two threads that parse (gh-106905)
+_EXTRAS = {"redis": "[hiredis]"}
+"""Without it long answers are parsed by Python itself, which takes as long again as the read."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +32,7 @@ class Sources:
         """The packages as pinned requirements, at the versions that are installed here: those that were tested."""
         by_package = packages_distributions()
         names = {by_package[package][0] for package in self.packages}
-        return sorted(f"{name}=={version(name)}" for name in names)
+        return sorted(f"{name}{_EXTRAS.get(name, '')}=={version(name)}" for name in names)
 
 
 def needed(checkout: Path, entries: tuple[str, ...]) -> Sources:
@@ -51,7 +56,9 @@ def needed(checkout: Path, entries: tuple[str, ...]) -> Sources:
         package, _, _ = name.rpartition(".")
         if package:
             waiting.append(package)
-        for imported in _imports(ast.parse(path.read_text(encoding="utf-8"))):
+        with _PARSING:
+            tree = ast.parse(path.read_text(encoding="utf-8"))
+        for imported in _imports(tree):
             top = imported.partition(".")[0]
             if top in OURS:
                 waiting.append(imported)

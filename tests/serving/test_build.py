@@ -59,7 +59,8 @@ def test_holds_no_code_but_ours(bundles: Bundles) -> None:
     root = bundles.built["recommendation"].path
     assert not [path for path in root.rglob("*") if path.suffix in (".pkl", ".pt", ".ckpt", ".joblib")]
     wanted = (root / "env/python/requirements.txt").read_text().split()
-    assert {one.split("==")[0] for one in wanted} == {"bentoml", "numpy", "onnxruntime", "pyarrow", "starlette"}
+    packages = {"bentoml", "numba", "numpy", "onnxruntime", "pyarrow", "redis[hiredis]", "starlette"}
+    assert {one.split("==")[0] for one in wanted} == packages
 
 
 def test_the_same_run_gives_the_same_bundle(bundles: Bundles, tmp_path: Path) -> None:

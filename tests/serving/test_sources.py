@@ -45,8 +45,8 @@ def test_heavy_packages_are_refused(tmp_path: Path) -> None:
 
 
 def test_the_service_needs_little() -> None:
-    """Our services need BentoML, ONNX Runtime, numpy and pyarrow, pinned; no feast, torch or DuckDB."""
+    """Our services need BentoML, ONNX Runtime, numba, numpy, pyarrow and redis, pinned; no feast, torch or DuckDB."""
     found = needed(CHECKOUT, ENTRIES)
-    assert found.packages == ("bentoml", "numpy", "onnxruntime", "pyarrow", "starlette")
+    assert found.packages == ("bentoml", "numba", "numpy", "onnxruntime", "pyarrow", "redis", "starlette")
     assert all("==" in one for one in found.requirements)
     assert {path.parts[0] for path in found.files} == {"clicktrail", "serving"}
