@@ -74,8 +74,11 @@ class EventLogSource(DataSource):
         """`feast apply` asks before it writes: a changed declaration is refused before the registry has it.
 
         Raises:
-            ValueError: the online state follows another declaration of this view.
+            ValueError: the registry or the online state has another declaration of this view.
         """
+        from clicktrail.registry import check_published  # whoever reads features needs no registry of ours
+
+        check_published(config, [self.declaration])
         target = getattr(config.online_store, "target", None)
         if target is not None:
             OnlineState(target).check(self.declaration)

@@ -24,7 +24,8 @@ def configuration(settings: Settings) -> dict[str, Any]:
     Without the URL of the online state, which may hold a password: CLICKTRAIL_ONLINE_URL gives it.
     """
     raw: dict[str, Any] = yaml.safe_load((settings.feature_repo / "feature_store.yaml").read_text())
-    raw["registry"]["path"] = f"sqlite:///{settings.registry}"
+    if raw["registry"].get("registry_store_type"):  # a registry elsewhere (registry_type: sql) is where it says
+        raw["registry"]["path"] = str(settings.registry)
     raw["offline_store"]["log_path"] = str(settings.log)
     raw["online_store"] |= {
         "path": str(settings.online),

@@ -36,6 +36,7 @@ from clicktrail.online_response import EventLogResponse, feast_column, python_va
 from clicktrail.online_state import OnlineReader, OnlineState
 from clicktrail.publish import failpoint
 from clicktrail.read_log import Recorder
+from clicktrail.registry import check_published
 
 
 class EventLogOnlineStoreConfig(SqliteOnlineStoreConfig):
@@ -200,14 +201,14 @@ class EventLogOnlineStore(SqliteOnlineStore):
         """`feast apply`: make room for new views, drop removed ones, refuse a changed declaration under an old name.
 
         Raises:
-            ValueError: a view's declaration differs from the one that its state follows.
+            ValueError: a view's declaration differs from the one in the registry, or the one that its state follows.
         """
+        declarations = [one for view in tables_to_keep if (one := declaration_of(view)) is not None]
+        check_published(config, declarations)  # Feast writes its registry last: so far nothing is
         state = OnlineState(config.online_store.target)
         failpoint("registry.before_state")
-        for view in tables_to_keep:
-            declaration = declaration_of(view)
-            if declaration is not None:
-                state.prepare(declaration)
+        for declaration in declarations:
+            state.prepare(declaration)
         for view in tables_to_delete:
             if declaration_of(view) is not None:
                 state.drop(view.name)

@@ -17,7 +17,8 @@ from feast.types import FeastType, Float64, Int64
 from clicktrail.data_source import declaration_of
 from clicktrail.request_declarations import RequestFeature, RequestView, from_text, request_declaration, to_text
 
-_TAG = "clicktrail_request_view"
+REQUEST_TAG = "clicktrail_request_view"
+"""Under this tag of an on-demand view lies its declaration."""
 
 _SOURCE = '''\
 def {name}(inputs):
@@ -87,13 +88,13 @@ def request_view(
         mode="python",
         owner=owner,
         description=description,
-        tags={**(tags or {}), _TAG: text},
+        tags={**(tags or {}), REQUEST_TAG: text},
     )
 
 
 def request_view_of(view: Any) -> RequestView | None:  # noqa: ANN401 - Feast has several classes of view without a common base
     """The declaration behind an on-demand view, None where it is not one of ours."""
-    text = (getattr(view, "tags", None) or {}).get(_TAG)
+    text = (getattr(view, "tags", None) or {}).get(REQUEST_TAG)
     return None if text is None else from_text(text)
 
 

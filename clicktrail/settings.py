@@ -62,7 +62,7 @@ class Settings:
 
     @property
     def registry(self) -> Path:
-        """Feast's SQL registry (SQLite)."""
+        """Feast's registry (clicktrail.registry)."""
         return self.shop_home / "registry.db"
 
     @property
