@@ -62,6 +62,8 @@ def main() -> None:
     parser.add_argument("--events", type=int, default=100_000, help="how many are sent")
     parser.add_argument("--rate", type=float, default=5_000.0, help="events a second; 0: as fast as it goes")
     options = parser.parse_args()
+    if options.door == "kafka" and not options.rate:
+        parser.error("the mock broker keeps 5 MB of a partition: what nobody has read by then is gone, so give a rate")
     with tempfile.TemporaryDirectory() as folder:
         figures = measure(options.door, Path(folder), options.events // _GROUP, options.rate)
     for name, figure in figures.items():

@@ -158,7 +158,8 @@ class _Quarantine:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._start_file()
+        self._name = _file_name()
+        self._rows = self._next = QUARANTINE_SCHEMA.empty_table()
 
     def publish(self, rows: pa.Table) -> None:
         self._next = pa.concat_tables([self._rows, rows])
@@ -169,9 +170,9 @@ class _Quarantine:
         """The flush is in the log: had it failed, it would come again and its rows with it."""
         self._rows = self._next
         if self._rows.num_rows >= _FILE_ROWS:
-            self._start_file()
+            self._name = _file_name()
+            self._rows = QUARANTINE_SCHEMA.empty_table()
 
-    def _start_file(self) -> None:
-        self._name = f"live-{uuid.uuid4().hex}"
-        self._rows: pa.Table = QUARANTINE_SCHEMA.empty_table()
-        self._next: pa.Table = self._rows
+
+def _file_name() -> str:
+    return f"live-{uuid.uuid4().hex}"
