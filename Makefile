@@ -16,6 +16,8 @@ SIZE     ?= 1000000
 DAYS     ?= 90
 SEED     ?= 0
 PORT     ?= 3000
+INTAKE_PORT ?= 8080
+SOURCE   ?=
 PYTHON   ?= $(firstword $(foreach v,python3 python3.13 python3.12 python3.11,$(if $(shell command -v $(v) && $(v) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2> /dev/null && echo ok),$(v))))
 
 # every shop has its own log, registry and online state under CLICKTRAIL_HOME
@@ -30,7 +32,7 @@ export BENTOML_DO_NOT_TRACK := true
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 DEMO     := $(CLICKTRAIL_HOME)/demo
-SOURCE   := $(if $(EVENTS),$(EVENTS),$(DEMO)/raw)
+RAW      := $(if $(EVENTS),$(EVENTS),$(DEMO)/raw)
 TASKS    := $(if $(TASK),$(TASK),recommendation retention fraud)
 TRUTH    := $(if $(EVENTS),,--truth $(DEMO)/truth)
 FEAST    := feast -c feature_repo -f $(CLICKTRAIL_HOME)/shops/$(SHOP)/feature_store.yaml
@@ -41,7 +43,7 @@ STAMP    := .venv/.installed-$(shell (cat requirements.lock requirements-uv.lock
 .PHONY: help
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@echo "  variables: TASK= EVENTS= READER= SHOP= PRESET= SIZE= DAYS= SEED= PORT= ARGS="
+	@echo "  variables: TASK= EVENTS= READER= SHOP= PRESET= SIZE= DAYS= SEED= PORT= INTAKE_PORT= SOURCE= ARGS="
 
 # ---- set-up
 
@@ -81,10 +83,10 @@ demo: setup ## the demo shop's files, as a production collector would leave them
 
 ingest: setup $(if $(EVENTS),,demo) ## raw files through the gate into the event log (EVENTS=path READER=name or mapping file)
 	@test -n "$(READER)" || { echo "say how to read EVENTS: READER=taobao, fraud_handbook or a mapping file (docs/guides/bring-your-data.md)"; exit 2; }
-	@python -m ingestion --events $(SOURCE) --reader $(READER) --shop $(SHOP)
+	@python -m ingestion --events $(RAW) --reader $(READER) --shop $(SHOP)
 
 validate: setup $(if $(EVENTS),,demo) ## the gate alone: what would be accepted, what quarantined; the log stays as it is
-	@python -m ingestion --events $(SOURCE) --reader $(READER) --shop $(SHOP) --check
+	@python -m ingestion --events $(RAW) --reader $(READER) --shop $(SHOP) --check
 
 features: setup ## register the feature repo (feast apply)
 	@python -m clicktrail.feast_repo > /dev/null
@@ -107,6 +109,16 @@ serve: setup ## serve the newest bundle: make serve TASK=fraud PORT=3000
 	@# a bundle knows its shop, home and clock: only what the caller set says otherwise
 	@exec env $(foreach v,CLICKTRAIL_HOME CLICKTRAIL_CLOCK,$(if $(filter file,$(origin $(v))),-u $(v))) \
 	  $(if $(filter file,$(origin SHOP)),-u CLICKTRAIL_SHOP) bentoml serve clicktrail-$(TASK):latest --port $(PORT)
+
+# ---- live events
+
+.PHONY: intake stream
+intake: setup ## take events by HTTP into the event log: POST /events on INTAKE_PORT=8080 (SHOP=)
+	@exec python -m ingestion.http_intake --port $(INTAKE_PORT) $(ARGS)
+
+stream: setup ## take a stream's events into the event log: SOURCE=redis or kafka (SHOP=, ARGS="--name events")
+	@case "$(SOURCE)" in redis|kafka) ;; *) echo "say which: make stream SOURCE=redis or SOURCE=kafka"; exit 2;; esac
+	@exec python -m ingestion.stream --source $(SOURCE) $(ARGS)
 
 # ---- looking
 
