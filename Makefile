@@ -145,15 +145,22 @@ forget: setup ## forget users everywhere: USER=u1,u2 (ARGS=--now erases them fro
 
 # ---- keeping house
 
-.PHONY: test test-fast lint format clean
+.PHONY: test test-fast lint lint-features readers format clean
 test: setup ## everything that CI runs
 	@python -m pytest -n 2 --dist loadgroup $(ARGS)
 
 test-fast: setup ## the tests that need under a minute together
 	@python -m pytest -n 2 --dist loadgroup -m "not slow" $(ARGS)
 
-lint: setup ## ruff, mypy, import-linter
-	@ruff check . && ruff format --check . && mypy && lint-imports
+lint: setup ## ruff, mypy, import-linter, the feature repo
+	@ruff check . && ruff format --check . && mypy && lint-imports && $(MAKE) lint-features
+
+lint-features: setup ## names, owners, units, personal data and deprecations of the feature repo
+	@python -m clicktrail.lint
+
+readers: setup ## who still reads a view: VIEW=user_recent_v1
+	@test -n "$(VIEW)" || { echo "say which: make readers VIEW=user_recent_v1"; exit 2; }
+	@python -m clicktrail.lint --readers "$(VIEW)"
 
 format: setup ## let ruff format the code
 	@ruff check --fix . && ruff format .

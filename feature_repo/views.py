@@ -33,6 +33,7 @@ from feature_repo.entities import card, item, terminal, user
 BROWSING = ["view", "click", "search", "favorite", "cart", "checkout", "purchase", "return", "review"]
 GROWTH = "growth@example.com"
 RISK = "risk@example.com"
+PAYMENT = {"personal_data": "payment"}
 
 user_recent_v1 = sequence_view(
     name="user_recent_v1",
@@ -43,6 +44,7 @@ user_recent_v1 = sequence_view(
     fields=["item_id", "event_type", "category_id", "price_minor", "event_timestamp"],
     owner=GROWTH,
     description="what the user did last in the shop",
+    tags=PAYMENT,
 )
 
 user_activity_v1 = aggregate_view(
@@ -62,6 +64,7 @@ user_activity_v1 = aggregate_view(
     ],
     owner=GROWTH,
     description="how much the user did over the last day, week and month",
+    tags=PAYMENT,
 )
 
 user_profile_v1 = aggregate_view(
@@ -78,6 +81,7 @@ user_profile_v1 = aggregate_view(
     ],
     owner=GROWTH,
     description="favourite categories, spend, rhythm and recency of the user",
+    tags=PAYMENT,
 )
 
 user_session_v1 = aggregate_view(
@@ -106,6 +110,7 @@ card_recent_v1 = sequence_view(
     fields=["price_minor", "terminal_id", "device", "user_id", "event_timestamp"],
     owner=RISK,
     description="the last payments with the card",
+    tags=PAYMENT,
 )
 
 card_activity_v1 = aggregate_view(
@@ -122,6 +127,7 @@ card_activity_v1 = aggregate_view(
     ],
     owner=RISK,
     description="how the card was used over the last hour, day, week and month",
+    tags=PAYMENT,
 )
 
 terminal_risk_v1 = aggregate_view(
@@ -136,6 +142,7 @@ terminal_risk_v1 = aggregate_view(
     ],
     owner=RISK,
     description="traffic at the terminal, and how much of it turned out to be fraud a week later",
+    tags=PAYMENT,
 )
 
 payment_context_v1 = request_view(
@@ -166,6 +173,7 @@ payment_context_v1 = request_view(
     ],
     owner=RISK,
     description="the payment that is being scored beside what the card did before, the payment itself included",
+    tags=PAYMENT,
 )
 
 item_activity_v1 = aggregate_view(
