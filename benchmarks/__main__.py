@@ -69,6 +69,7 @@ def commands(folder: Path) -> dict[str, list[str]]:
     return {
         "time_semantics": ["--cases", str(folder / "cases.json")],
         "point_in_time": ["--data", str(folder), "--result", str(folder / "result.parquet")],
+        "live_intake": ["--door", "http"],
     }
 
 

@@ -19,7 +19,7 @@ from serving.schema import ENDPOINTS, InvalidRequestError, parse
 from tests.docs.guide import ROOT, Block, Checkout, blocks, checkout, edit
 
 GUIDES = ROOT / "docs" / "guides"
-EXECUTED = ("bring-your-data.md", "register-a-feature.md")
+EXECUTED = ("bring-your-data.md", "register-a-feature.md", "stream-events.md")
 
 slow = pytest.mark.slow
 
