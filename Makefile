@@ -70,7 +70,7 @@ lock: setup ## resolve the dependencies of pyproject.toml anew
 
 # ---- the main job
 
-.PHONY: train demo ingest validate features materialize evaluate bundle serve summary
+.PHONY: train demo ingest validate features materialize update evaluate bundle serve summary
 train: setup ## the main job: events in, three verified bundles out (EVENTS=path READER=name TASK=fraud PRESET= ARGS=)
 	@began=$$SECONDS; \
 	$(MAKE) ingest features && \
@@ -94,6 +94,9 @@ features: setup ## register the feature repo (feast apply)
 
 materialize: setup ## bring the online state up to the event log (feast materialize-incremental)
 	@$(FEAST) materialize-incremental "$$(date -u +%Y-%m-%dT%H:%M:%S)"
+
+update: setup ## keep the online state up to the event log until it is stopped (ARGS="--metrics-port 9465 --rebuild VIEW")
+	@exec python -m clicktrail.updater $(ARGS)
 
 evaluate: setup ## render the newest runs' reports again, from their predictions
 	@for task in $(TASKS); do python -m training.report $(CLICKTRAIL_HOME)/runs/$$task/latest; done

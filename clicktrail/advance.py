@@ -54,10 +54,14 @@ class Target:
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """What a step did: log rows start..stop were applied to something; `done`: nothing is left to do."""
+    """What a step did: log rows start..stop were applied to something; `done`: nothing is left to do.
+
+    `live`: to what is live, so they can be read.
+    """
 
     start: int = 0
     stop: int = 0
+    live: bool = False
     done: bool = False
 
 
@@ -71,6 +75,8 @@ class Advance:
         self._goals: dict[str, int] = {}
         self._spent: dict[str, tuple[float, int]] = {}
         self._catalogue: Catalogue | None = None
+        self.offsets: dict[str, int] = {}
+        """How far each view had come when it was looked at last."""
 
     def step(self, names: Collection[str] | None, stop: int, partitions: Collection[int] | None = None) -> Progress:
         """Go on by at most one stretch with what is live, and by one with what is being built.
@@ -86,6 +92,9 @@ class Advance:
         """
         views = [view for name, view in views_of(self._store).items() if names is None or name in names]
         heads = heads_of(self._store, views)
+        for view in views:
+            offsets = [head.offset for head in heads.get(view.live or view.building, ())]
+            self.offsets[view.declaration.name] = min(offsets, default=0)
         mended = [self._mend(view, heads) for view in views]
         if any(mended):
             return Progress()
@@ -172,7 +181,7 @@ class Advance:
         for generation in built:
             seconds, rows = self._spent.get(generation, (0.0, 0))
             self._spent[generation] = (seconds + (time.monotonic() - began) / len(built), rows + until - start)
-        return Progress(start=start, stop=until)
+        return Progress(start=start, stop=until, live=not built)
 
     def _step(self, target: Target, stretch: Stretch, until: int, appends: Appends) -> Step:
         before = target.head

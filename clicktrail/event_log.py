@@ -97,6 +97,18 @@ class EventLog:
         """Wall clock when this row was about to be published, microseconds; see `Manifest.accepted_at`."""
         return self._manifest().accepted_at(offset)
 
+    def accepted(self, start: int, stop: int) -> list[tuple[int, int]]:
+        """The appends that brought start <= offset < stop: how many of these rows each, and when (microseconds).
+
+        Only the newest appends are told apart; rows before them count as the oldest of these.
+        """
+        out = []
+        for end, moment in self._manifest().appends:
+            if start < min(end, stop):
+                out.append((min(end, stop) - start, moment))
+                start = end
+        return out
+
     def batches(self) -> list[dict[str, Any]]:
         """What was recorded of each batch that has a digest, in order of arrival."""
         return self._reading(self._batches)

@@ -136,6 +136,7 @@ class OnlineState:
         if meta is None:
             message = f"view {declaration.name!r} was removed while its state was brought up to the log"
             raise ValueError(message)
+        state_views.sweep(self.store)  # what somebody left behind who was killed
         if rows:
             seconds = time.monotonic() - began
             state_views.record_backfill(self.store, declaration.name, seconds=seconds, rows=rows)

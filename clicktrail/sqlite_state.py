@@ -34,59 +34,56 @@ class SqliteState:
     def __init__(self, path: Path) -> None:
         """`path` is the file; it is made when it is written to first."""
         self.path = path
-        self._mine = threading.local()
+        self._lock = threading.Lock()  # of the writer
+        self._writer: sqlite3.Connection | None = None
+        self._readers: list[sqlite3.Connection] = []  # those that nobody uses just now
+        self._numbers: dict[str, int] = {}
+        self._read: object = None
+        self._written: object = None
 
     # ---- reading
 
     def texts(self, prefix: str) -> dict[str, str]:
         """See `StateStore`."""
-        con = self._reader()
-        if con is None:
-            return {}
         sql = "select name, text from state_texts where name >= ? and name < ?"
-        rows = con.execute(sql, [prefix, prefix + "\U0010ffff"]).fetchall()
+        with self._reading() as con:
+            rows = con.execute(sql, [prefix, prefix + "\U0010ffff"]).fetchall() if con else []
         return {name[len(prefix) :]: text for name, text in rows}
 
     def read(
         self, names: Sequence[str], wanted: Sequence[tuple[str, Sequence[str]]]
     ) -> tuple[list[str | None], list[Held]]:
         """See `StateStore`."""
-        con = self._reader()
-        if con is None:
-            return [None] * len(names), [Held(pieces=[], sizes=[0] * len(entities)) for _, entities in wanted]
-        con.execute("begin")  # one moment for all that follows
-        try:
+        with self._reading() as con:
+            if con is None:
+                return [None] * len(names), [Held(pieces=[], sizes=[0] * len(entities)) for _, entities in wanted]
             marks = ", ".join("?" * len(names))
             found = dict(con.execute(f"select name, text from state_texts where name in ({marks})", names).fetchall())
             held = [self._held(con, generation, entities) for generation, entities in wanted]
-        finally:
-            con.execute("rollback")
         return [found.get(name) for name in names], held
 
     def sizes(self, generation: str, entities: Sequence[str]) -> list[int]:
         """See `StateStore`."""
-        con = self._reader()
-        if con is None:
-            return [0] * len(entities)
-        number = self._number(con, generation)
         found: dict[str, int] = {}
-        for some in _parts(entities):
-            marks = ", ".join("?" * len(some))
-            found |= con.execute(
-                "select entity, sum(length(chunk)) from state_chunks "
-                f"where generation = ? and entity in ({marks}) group by entity",
-                [number, *some],
-            ).fetchall()
+        with self._reading() as con:
+            for some in _parts(entities) if con else ():
+                marks = ", ".join("?" * len(some))
+                found |= con.execute(
+                    "select entity, sum(length(chunk)) from state_chunks "
+                    f"where generation = ? and entity in ({marks}) group by entity",
+                    [self._number(con, generation), *some],
+                ).fetchall()
         return [found.get(entity, 0) for entity in entities]
 
     def entities(self, generation: str) -> Iterator[str]:
         """See `StateStore`."""
-        con = self._reader()
-        if con is None:
-            return
-        number, last = self._number(con, generation), ""
+        last = ""
         sql = "select distinct entity from state_chunks where generation = ? and entity > ? order by entity limit ?"
-        while rows := con.execute(sql, [number, last, _AT_ONCE]).fetchall():
+        while True:
+            with self._reading() as con:
+                rows = con.execute(sql, [self._number(con, generation), last, _AT_ONCE]).fetchall() if con else []
+            if not rows:
+                return
             yield from (entity for (entity,) in rows)
             last = rows[-1][0]
 
@@ -167,61 +164,82 @@ class SqliteState:
 
     def _number(self, con: sqlite3.Connection, generation: str) -> int:
         """A generation's number in this file; -1 where it has none. Numbers and names are never given again."""
-        numbers: dict[str, int] = self._mine.__dict__.setdefault("numbers", {})
-        if generation not in numbers:
+        if generation not in self._numbers:
             row = con.execute("select id from state_generations where name = ?", [generation]).fetchone()
             if row is None:
                 return -1
-            numbers[generation] = row[0]
-        return numbers[generation]
+            self._numbers[generation] = row[0]
+        return self._numbers[generation]
 
-    def _reader(self) -> sqlite3.Connection | None:
-        """This thread's connection for reading; None where there is no state yet."""
+    @contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection | None]:
+        """A connection at one moment of the file; None where there is no state yet."""
         identity = self.identity()
-        mine = self._mine.__dict__
-        if mine.get("identity") != identity:  # put in its place anew: an open connection still reads the old file
-            self._close()
-            mine["identity"] = identity
-        if mine.get("reader") is None and identity is not None:
-            uri = f"{self.path.absolute().as_uri()}?mode=ro"
-            con = sqlite3.connect(uri, uri=True, timeout=60, isolation_level=None, check_same_thread=False)
-            if not con.execute("select 1 from sqlite_master where name = 'state_generations'").fetchone():
-                con.close()  # Feast may have made the file, or an older version of this library
-                return None
-            con.execute(f"pragma mmap_size = {_MAPPED_BYTES}")
-            mine["reader"] = con
-        found: sqlite3.Connection | None = mine.get("reader")
-        return found
+        if identity != self._read:  # another file took its place: an open connection still reads the old one
+            self._close_readers()
+            self._read = identity
+        con = self._readers.pop() if self._readers else self._open()
+        if con is None:
+            yield None
+            return
+        con.execute("begin")
+        try:
+            yield con
+        finally:
+            con.execute("rollback")
+            self._readers.append(con)
+
+    def _open(self) -> sqlite3.Connection | None:
+        if not self.path.exists():
+            return None
+        uri = f"{self.path.absolute().as_uri()}?mode=ro"
+        con = sqlite3.connect(uri, uri=True, timeout=60, isolation_level=None, check_same_thread=False)
+        if con.execute("select 1 from sqlite_master where name = 'state_generations'").fetchone():
+            return con
+        con.close()  # Feast may have made the file, or an older version of this library
+        return None
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
-        mine = self._mine.__dict__
-        identity = self.identity()
-        if mine.get("identity") != identity:
-            self._close()
-        if mine.get("writer") is None:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            con = sqlite3.connect(self.path, timeout=60, isolation_level=None)
-            con.execute("pragma journal_mode = wal")
-            con.execute("pragma synchronous = normal")  # the log is the truth: what a power cut takes is applied again
-            con.execute(f"pragma wal_autocheckpoint = {_CHECKPOINT_PAGES}")
-            con.executescript(_TABLES)
-            mine["writer"], mine["identity"] = con, self.identity()
-        con = mine["writer"]
-        con.execute("begin immediate")  # one writer at a time: the next one waits here
-        try:
-            yield con
-        except BaseException:
-            con.execute("rollback")
-            mine.pop("numbers", None)
-            raise
-        con.execute("commit")
+        with self._lock:
+            if self._writer is not None and self.identity() != self._written:
+                self._close_writer()
+            if self._writer is None:
+                self._writer = self._make()
+            con = self._writer
+            con.execute("begin immediate")  # one writer at a time: the next one waits here
+            try:
+                yield con
+            except BaseException:
+                con.execute("rollback")
+                self._numbers = {}
+                raise
+            con.execute("commit")
 
-    def _close(self) -> None:
-        for name in ("reader", "writer", "numbers"):
-            one = self._mine.__dict__.pop(name, None)
-            if isinstance(one, sqlite3.Connection):
-                one.close()
+    def _make(self) -> sqlite3.Connection:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        con = sqlite3.connect(self.path, timeout=60, isolation_level=None, check_same_thread=False)
+        con.execute("pragma journal_mode = wal")
+        con.execute("pragma synchronous = normal")  # the log is the truth: what a power cut takes is applied again
+        con.execute(f"pragma wal_autocheckpoint = {_CHECKPOINT_PAGES}")
+        con.executescript(_TABLES)
+        self._written = self.identity()
+        return con
+
+    def _close_readers(self) -> None:
+        idle, self._readers, self._numbers = self._readers, [], {}
+        for con in idle:
+            con.close()
+
+    def _close_writer(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+        self._writer, self._numbers = None, {}
+
+    def __del__(self) -> None:
+        """Close the connections: those that are merely let go of wait for the garbage collector, and keep the file."""
+        self._close_readers()
+        self._close_writer()
 
 
 def _parts(entities: Sequence[str]) -> Iterator[Sequence[str]]:

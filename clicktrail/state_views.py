@@ -3,6 +3,7 @@
     view:<view>                     `View`: its declaration, and the generation that is read
     head:<generation>:<partition>   `Head`: how far the entities of a partition have come
     garbage:<generation>            nobody reads it any more; its records are still to be removed
+    store                           names this store: another name, or none, means that it was emptied
 
 A generation is one building of a view's state from the log. A rebuild makes a new one beside the one that is read, and
 readers move over in the step that finds it as far as the old one.
@@ -24,6 +25,8 @@ from clicktrail.state_store import StateStore, Step
 
 CODEC = 2
 """Version of the records' binary form; state of another is built anew."""
+
+_STORE = "store"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,6 +104,11 @@ def partition_of(entity: str, partitions: int) -> int:
     return zlib.crc32(entity.encode()) % partitions if partitions > 1 else 0
 
 
+def store_id(store: StateStore) -> str:
+    """What the store is called; empty where nothing was ever put into it."""
+    return store.read([_STORE], [])[0][0] or ""
+
+
 def views_of(store: StateStore) -> dict[str, View]:
     """The views of a store, by name."""
     return {name: View.of(text) for name, text in sorted(store.texts("view:").items())}
@@ -147,7 +155,8 @@ def prepare(store: StateStore, declaration: Declaration, partitions: int) -> Vie
             return View.of(text)
         view = View(declaration=declaration, partitions=partitions, building=_generation(declaration))
         put = {view.name: view.text, **dict.fromkeys(view.heads(view.building), Head().text)}
-        store.apply([Step(expect={view.name: None}, put=put)])
+        named = Step(expect={_STORE: None}, put={_STORE: uuid.uuid4().hex})
+        store.apply([named, Step(expect={view.name: None}, put=put)])
 
 
 def drop(store: StateStore, name: str) -> None:

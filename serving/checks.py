@@ -32,7 +32,9 @@ def opened(root: Path, *, task: str) -> Predictor:
     check_origin(root)
     model = Model.load(manifest)
     check_goldens(model)
-    return Predictor(model, live_state(model))
+    state = live_state(model)
+    state.warm()
+    return Predictor(model, state)
 
 
 def live_state(model: Model) -> LiveState:

@@ -97,6 +97,10 @@ class LiveState:
             as_of=max([t, *(result.times[0] for result in results.values())]),
         )
 
+    def warm(self) -> None:
+        """Have everything compiled that a read needs, before there is a request."""
+        self._reader.warm()
+
     def ready(self) -> bool:
         """Whether the state is still there and still of the declarations that the bundle was built with."""
         try:
@@ -139,7 +143,6 @@ class LiveState:
                 "CLICKTRAIL_HOME and CLICKTRAIL_SHOP; if the features moved on, train and build anew"
             )
             raise RefusedError(message) from error
-        self._reader.warm()
         self._checked = 0.0
         self._refresh()
 

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import pyarrow as pa
 
 from clicktrail.clock import microseconds
-from clicktrail.contract import ENTITY_KEYS, EVENT_COLUMNS, LABEL, Column
+from clicktrail.contract import EVENT_COLUMNS, LABEL, Column
 
 MAX_BODY_BYTES = 64 * 1024
 MAX_TEXT = 256
@@ -75,6 +75,7 @@ SCORE_USER: tuple[Field, ...] = (_USER,)
 
 _NOT_SENT = ("event_type", "ingested_at", "source_seq", "label_of", LABEL, "label_value")
 _ALWAYS = ("event_id", "user_id", "price_minor")
+_WHO_PAYS = ("user_id", "card_id", "terminal_id")
 
 
 def _payment_field(column: Column) -> Field:
@@ -84,7 +85,7 @@ def _payment_field(column: Column) -> Field:
     elif pa.types.is_integer(column.type):
         kind = "integer"
     # a payment without a card or terminal must say so with null: forgetting the key would hide it
-    key = column.name in ENTITY_KEYS and column.name != "item_id"
+    key = column.name in _WHO_PAYS
     always = column.name in _ALWAYS
     return Field(
         name=column.name,
