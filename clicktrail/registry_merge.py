@@ -78,7 +78,7 @@ def _merge_field(field: Any, old: Any, mine: Any, out: Any) -> None:  # noqa: AN
         getattr(out, name).extend([*kept, *(one for one in after if one not in before and one not in there)])
     elif not is_message:
         setattr(out, name, after)
-    elif mine.HasField(name) and out.HasField(name) and old.HasField(name):
+    elif mine.HasField(name) and out.HasField(name):
         _merge_into(getattr(out, name), before, after)
     else:
         out.ClearField(name)
