@@ -24,7 +24,7 @@ import uvicorn
 from starlette.applications import Starlette
 
 from clicktrail.event_log import EventLog
-from clicktrail.settings import Settings
+from clicktrail.settings import Settings, load
 from ingestion.http_body import BadBodyError, split
 from ingestion.http_intake import MAX_BODY_BYTES, MAX_EVENTS, Door, main
 from ingestion.live import LiveIntake
@@ -145,6 +145,12 @@ def test_a_token_is_asked_for(home: Settings) -> None:
         assert client.post("/events", json=[view("a")], headers={"authorization": "Bearer x"}).status_code == 401
         assert client.post("/events", json=[view("a")], headers={"authorization": "Bearer s3cret"}).status_code == 200
         assert client.get("/readyz").status_code == client.get("/metrics").status_code == 200
+
+
+def test_secrets_are_not_shown() -> None:
+    """A token and a URL with a password are in no log line that shows the settings."""
+    shown = repr(load({"CLICKTRAIL_INTAKE_TOKEN": "s3cret", "CLICKTRAIL_STREAM_URL": "redis://:s3cret@host"}))
+    assert "s3cret" not in shown
 
 
 def test_an_open_door_needs_a_token(capsys: pytest.CaptureFixture[str]) -> None:

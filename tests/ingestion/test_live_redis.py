@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import signal
+import socket
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +15,8 @@ from typing import Any
 import pytest
 import redis
 from prometheus_client import generate_latest
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from benchmarks.redis_server import redis_server
 from clicktrail.event_log import EventLog
@@ -139,7 +144,22 @@ def test_a_consumer_that_comes_back_begins_with_what_it_left(url: str, home: Set
     assert logged(home) == ["a", "b"]
 
 
-def test_an_emptied_or_restarted_server_is_survived(url: str, home: Settings) -> None:
+def test_a_server_that_is_away_is_waited_for(home: Settings) -> None:
+    """A consumer that is started before its server begins when that is there; the failures are counted."""
+    port = _free_port()
+    with consuming(RedisStream(f"redis://127.0.0.1:{port}/0", "events"), home) as metrics:
+        until(lambda: b'failures_total{what="stream"} 1.0' in generate_latest(metrics.registry))
+        server = ["redis-server", "--bind", "127.0.0.1", "--port", str(port), "--save", "", "--dir", str(home.home)]
+        with subprocess.Popen(server, stdout=subprocess.DEVNULL) as started:
+            try:
+                until(lambda: _answers(port))
+                send(redis.Redis(port=port), "a")
+                until(lambda: EventLog(home.log).version == 1)
+            finally:
+                started.kill()
+
+
+def test_an_emptied_server_is_survived(url: str, home: Settings) -> None:
     """Where stream and group are gone the group is made anew, and the events after that enter."""
     client = redis.Redis.from_url(url)
     send(client, "a")
@@ -187,3 +207,15 @@ def test_killed_at_any_moment_every_event_is_there_once(url: str, home: Settings
     )
     assert logged(home) == sent
     assert pending(client) == 0
+
+
+def _answers(port: int) -> bool:
+    with contextlib.suppress(redis.ConnectionError):
+        return bool(redis.Redis(port=port, retry=Retry(NoBackoff(), 0)).ping())
+    return False
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
