@@ -8,13 +8,14 @@ happens whole, also when whoever asked for it is killed.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from urllib.parse import urldefrag
 
 import redis
 from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
 
-from clicktrail.state_store import Held, Step
+from clicktrail.state_store import Held, StateUnreachableError, Step
 
 _STEP = """
 local texts, at = KEYS[1], 1
@@ -49,7 +50,8 @@ class RedisState:
     def __init__(self, url: str) -> None:
         """`url` as `clicktrail.state_target.open_store` takes it; nothing is connected yet."""
         server, name = urldefrag(url)
-        self.url = url
+        self._url = url
+        self._shown = server.rpartition("@")[2]  # without a password
         self._client = redis.Redis.from_url(server, retry=Retry(ExponentialBackoff(cap=0.2, base=0.01), 3))
         self._prefix = f"{{clicktrail:{name or 'default'}}}:"
         self._texts = f"{self._prefix}texts"
@@ -60,7 +62,8 @@ class RedisState:
 
     def texts(self, prefix: str) -> dict[str, str]:
         """See `StateStore`."""
-        every = self._client.hgetall(self._texts)
+        with self._asking():
+            every = self._client.hgetall(self._texts)
         names = {name.decode(): text.decode() for name, text in every.items()}
         return {name[len(prefix) :]: text for name, text in names.items() if name.startswith(prefix)}
 
@@ -69,7 +72,7 @@ class RedisState:
     ) -> tuple[list[str | None], list[Held]]:
         """See `StateStore`."""
         keys = [f"{self._prefix}{generation}:{entity}" for generation, entities in wanted for entity in entities]
-        with self._client.pipeline(transaction=bool(keys)) as pipe:
+        with self._asking(), self._client.pipeline(transaction=bool(keys)) as pipe:
             pipe.hmget(self._texts, list(names) or [""])  # HMGET wants one name at least
             if keys:
                 pipe.mget(keys)
@@ -85,7 +88,7 @@ class RedisState:
 
     def sizes(self, generation: str, entities: Sequence[str]) -> list[int]:
         """See `StateStore`."""
-        with self._client.pipeline(transaction=False) as pipe:
+        with self._asking(), self._client.pipeline(transaction=False) as pipe:
             for entity in entities:
                 pipe.strlen(f"{self._prefix}{generation}:{entity}")
             return list(pipe.execute())
@@ -98,7 +101,7 @@ class RedisState:
 
     def identity(self) -> object:
         """See `StateStore`: nothing can be told without asking."""
-        return self.url
+        return self._url
 
     # ---- writing
 
@@ -108,8 +111,8 @@ class RedisState:
         Raises:
             ValueError: this Redis may throw state away to make room.
         """
-        self._check()
-        with self._client.pipeline(transaction=False) as pipe:
+        with self._asking(), self._client.pipeline(transaction=False) as pipe:
+            self._check()
             for step in steps:
                 self._step(*self._arguments(step), client=pipe)
             return [bool(answer) for answer in pipe.execute()]
@@ -117,7 +120,8 @@ class RedisState:
     def clear(self, generation: str) -> None:
         """See `StateStore`."""
         for keys in self._keys(f"{self._prefix}{generation}:"):
-            self._client.unlink(*keys)
+            with self._asking():
+                self._client.unlink(*keys)
 
     # ---- inside
 
@@ -137,11 +141,20 @@ class RedisState:
         literal = "".join(f"\\{sign}" if sign in "*?[]^\\" else sign for sign in start)
         cursor = 0
         while True:
-            cursor, keys = self._client.scan(cursor, match=f"{literal}*", count=_AT_ONCE)
+            with self._asking():
+                cursor, keys = self._client.scan(cursor, match=f"{literal}*", count=_AT_ONCE)
             if keys:
                 yield keys
             if cursor == 0:
                 return
+
+    @contextmanager
+    def _asking(self) -> Iterator[None]:
+        try:
+            yield
+        except redis.RedisError as error:
+            message = f"the Redis of the online state ({self._shown}) does not do it: {error}"
+            raise StateUnreachableError(message) from error
 
     def _check(self) -> None:
         """An entity that Redis evicted would look like one of which nothing is known."""

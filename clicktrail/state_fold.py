@@ -19,7 +19,9 @@ from clicktrail.kernels import records as kernels
 from clicktrail.kernels.arrays import readonly
 from clicktrail.state_records import Found, Records, label_kinds, read_records
 
-_KEPT_REPEATS = 4
+KEPT_REPEATS = 256
+"""So many settled events, or four times as many as the sequence has, are kept with their repeats."""
+
 _NO_REPEATS = np.zeros(0, np.bool_)
 
 
@@ -53,7 +55,7 @@ def _kept_of_sequence(declaration: Declaration, found: Found) -> np.ndarray:
         readonly(found.time),
         readonly(repeats, np.bool_),
         declaration.last,
-        max(_KEPT_REPEATS * declaration.last, 256),
+        max(4 * declaration.last, KEPT_REPEATS),
     )
 
 

@@ -20,6 +20,10 @@ class StateWentBackError(ValueError):
     """A store is behind what was read from it before: it was emptied, or an older copy took its place."""
 
 
+class StateUnreachableError(OSError):
+    """The store does not answer, or cannot do what it was asked."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Step:
     """A change that happens whole or not at all.

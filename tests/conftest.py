@@ -1,11 +1,14 @@
-"""What tests share: the folder of real data and worked cases, where a machine has it."""
+"""What tests share: a Redis, and the folder of real data and worked cases, where a machine has it."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from benchmarks.redis_server import redis_server
 
 _SHARED = Path(__file__).resolve().parent.parent.parent / "shared"
 
@@ -14,6 +17,13 @@ def pytest_configure() -> None:
     """Whose shop the caller stands in is none of the tests' business: make sets these for its own targets."""
     for name in [one for one in os.environ if one.startswith("CLICKTRAIL_") and one != "CLICKTRAIL_DATA"]:
         del os.environ[name]
+
+
+@pytest.fixture(scope="session")
+def redis_url() -> Iterator[str]:
+    """A Redis that the tests of one worker share: add `#name` for a place of your own in it."""
+    with redis_server() as url:
+        yield url
 
 
 @pytest.fixture(scope="session")
