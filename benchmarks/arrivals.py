@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -9,22 +10,28 @@ import pyarrow as pa
 from clicktrail.contract import LABEL, arrow_schema
 
 SECOND = 1_000_000
+_OWN = ("event_id", "user_id", "card_id", "terminal_id")
 
 
-def arrivals(cases: list[dict[str, Any]]) -> pa.Table:
-    """Events and labels of all cases as contract rows with prefixed ids, and columns `case`, `arrives` (seconds)."""
+def arrivals(cases: list[dict[str, Any]], keys: Sequence[str] = ()) -> pa.Table:
+    """Events and labels of all cases as contract rows, and columns `case`, `arrives` (seconds).
+
+    Args:
+        cases: as in a file of time cases.
+        keys: further columns to prefix, since features are asked for by them.
+    """
     rows: list[dict[str, Any]] = []
     for index, case in enumerate(cases):
-        rows.extend(_event_row(index, event) for event in case["events"])
+        rows.extend(_event_row(index, event, {*_OWN, *keys}) for event in case["events"])
         rows.extend(_label_row(index, number, label) for number, label in enumerate(case.get("labels", [])))
     schema = arrow_schema().append(pa.field("case", pa.int64())).append(pa.field("arrives", pa.int64()))
     return pa.Table.from_pylist(rows, schema=schema)
 
 
-def _event_row(case: int, event: dict[str, Any]) -> dict[str, Any]:
+def _event_row(case: int, event: dict[str, Any], own: set[str]) -> dict[str, Any]:
     return {
         **{name: event.get(name) for name in arrow_schema().names},
-        **{key: prefixed(case, event.get(key)) for key in ("event_id", "user_id", "card_id", "terminal_id")},
+        **{key: prefixed(case, event.get(key)) for key in own},
         "event_timestamp": event["event_timestamp"] * SECOND,
         "ingested_at": event["ingested_at"] * SECOND,
         "case": case,

@@ -1,11 +1,12 @@
 """Hold offline and online reads against a file of worked cases of the time contract.
 
-    python -m benchmarks.time_semantics --cases FILE
+    python -m benchmarks.time_semantics --cases FILE [--store sqlite|redis]
 
 Every case is a world of its own, so all of them share one log with prefixed ids. Offline, all events are
 in the log. Online, events and labels are applied as they arrive, and a read at t is answered from the
 state by then. The way is a user's: `feast apply` on a repo, `get_historical_features`,
-`materialize_incremental`, `get_online_features`. The last line is one JSON object.
+`materialize_incremental`, `get_online_features`. `--store redis` starts a Redis of its own. The last line is
+one JSON object.
 """
 
 from __future__ import annotations
@@ -18,36 +19,27 @@ import subprocess
 import sys
 import tempfile
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pyarrow as pa
 import yaml
-from feast import Entity, FeatureStore, FeatureView, ValueType
+from feast import FeatureStore
 from tqdm import tqdm
 
 from benchmarks.arrivals import SECOND, arrivals, prefixed
+from benchmarks.case_features import all_keys, feature_views, plain, same
+from benchmarks.redis_server import redis_server
 from clicktrail.clock import read_at
 from clicktrail.contract import LABEL, arrow_schema
-from clicktrail.declaring import Aggregation
 from clicktrail.event_log import EventLog
 from clicktrail.settings import Settings
-from clicktrail.views import (
-    aggregate_view,
-    count,
-    distinct,
-    label_rate,
-    largest,
-    sequence_view,
-    time_since,
-    total,
-)
 
-OWNER = "benchmarks@example.com"
-ABOUT = "features of the time cases"
+STORES = ("sqlite", "redis")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,74 +51,6 @@ class Read:
     keys: dict[str, str | None]
     t: int
     expect: dict[str, Any]
-
-
-def feature_views(features: list[dict[str, Any]]) -> tuple[list[Entity | FeatureView], dict[str, str]]:
-    """Entities and views for the features of a file, and for each feature its Feast reference."""
-    entities = {
-        key: Entity(name=key.removesuffix("_id"), join_keys=[key], value_type=ValueType.STRING)
-        for key in sorted({_entity_key(one) for one in features})
-    }
-    views, references = [], {}
-    grouped: dict[str, list[tuple[str, Aggregation]]] = defaultdict(list)
-    for one in features:
-        name = one["name"]
-        if one["kind"] == "sequence":
-            within = timedelta(seconds=one["within_s"]) if one.get("within_s") else None
-            views.append(
-                sequence_view(
-                    name=f"{name}_v1",
-                    entity=entities[_entity_key(one)],
-                    last=one["last"],
-                    fields=[one["field"]],
-                    events=one.get("events") or (),
-                    within=within,
-                    owner=OWNER,
-                    description=ABOUT,
-                )
-            )
-            references[name] = f"{name}_v1:{one['field']}"
-        else:
-            grouped[_entity_key(one)].append((name, _aggregation(one)))
-            references[name] = f"{_entity_key(one)}_aggregates_v1:{name}"
-    for key, aggregations in grouped.items():
-        views.append(
-            aggregate_view(
-                name=f"{key}_aggregates_v1",
-                entity=entities[key],
-                aggregations=[aggregation for _, aggregation in aggregations],
-                owner=OWNER,
-                description=ABOUT,
-            )
-        )
-    return [*entities.values(), *views], references
-
-
-def _entity_key(feature: dict[str, Any]) -> str:
-    return str(feature.get("entity") or "user_id")
-
-
-def _aggregation(one: dict[str, Any]) -> Aggregation:
-    of = one.get("events") or None
-    options: dict[str, Any] = {"name": one["name"]}
-    if "window_s" in one:
-        options |= {"windows": [timedelta(seconds=one["window_s"])], "hop": timedelta(seconds=one.get("hop_s", 0))}
-    match one["kind"]:
-        case "count":
-            return count(of, **options)
-        case "sum":
-            return total(one["field"], of=of, **options)
-        case "distinct":
-            return distinct(one["field"], of=of, **options)
-        case "max":
-            return largest(one["field"], of=of, **options)
-        case "seconds_since_last":
-            return time_since(of, **options)
-        case "label_rate":
-            return label_rate(one["label"], of=of or [], delay=timedelta(seconds=one["delay_s"]), **options)
-        case kind:
-            message = f"feature {one['name']!r}: kind {kind!r} is none of the time contract's"
-            raise ValueError(message)
 
 
 def reads_of(cases: list[dict[str, Any]], keys: list[str]) -> list[Read]:
@@ -165,11 +89,11 @@ def online(
     Also what arrives only after a case's last read. The cases do not touch each other, so the first read of
     every case is done in one round, then the second of every case, and so on.
     """
-    waiting = arrivals(cases).sort_by("arrives")
+    waiting = arrivals(cases, list(reads[0].keys) if reads else ()).sort_by("arrives")
     order: dict[str, list[int]] = defaultdict(list)
     for position in sorted(range(len(reads)), key=lambda one: reads[one].t):
         order[reads[position].case].append(position)
-    by_key = {name: _join_key(store, reference) for name, reference in references.items()}
+    by_keys = {name: _join_keys(store, reference) for name, reference in references.items()}
     answers: list[dict[str, Any]] = [{} for _ in reads]
     for turn in tqdm(range(max((len(one) for one in order.values()), default=0)), desc="online reads", unit="round"):
         due = [positions[turn] for positions in order.values() if len(positions) > turn]
@@ -187,7 +111,7 @@ def online(
             present = tuple(key for key, value in reads[position].keys.items() if value is not None)
             groups[reads[position].t, present].append(position)
         for (t, present), positions in groups.items():
-            asked = {name: reference for name, reference in references.items() if by_key[name] in present}
+            asked = {name: reference for name, reference in references.items() if by_keys[name] <= set(present)}
             rows = [{key: reads[position].keys[key] for key in present} for position in positions]
             with read_at(t * SECOND):
                 response = store.get_online_features(list(asked.values()), rows, full_feature_names=True).to_dict()
@@ -200,9 +124,8 @@ def online(
     return answers, waiting.select(arrow_schema().names)
 
 
-def _join_key(store: FeatureStore, reference: str) -> str:
-    view = store.get_feature_view(reference.split(":", maxsplit=1)[0])
-    return str(view.join_keys[0])
+def _join_keys(store: FeatureStore, reference: str) -> set[str]:
+    return set(store.get_feature_view(reference.split(":", maxsplit=1)[0]).join_keys)
 
 
 def mismatches(reads: list[Read], answers: list[dict[str, Any]], door: str) -> int:
@@ -210,9 +133,10 @@ def mismatches(reads: list[Read], answers: list[dict[str, Any]], door: str) -> i
     wrong = 0
     for read, answer in zip(reads, answers, strict=True):
         for name, expected in read.expect.items():
-            if answer[name] != expected:
+            got = plain(answer[name], read.case)
+            if not same(expected, got):
                 wrong += 1
-                print(f"{door}: case {read.name!r}, t={read.t}, {name}: expected {expected}, got {answer[name]}")
+                print(f"{door}: case {read.name!r}, t={read.t}, {name}: expected {expected}, got {got}")
     return wrong
 
 
@@ -231,23 +155,36 @@ def accepted_mismatches(cases: list[dict[str, Any]], log: EventLog) -> int:
     return wrong
 
 
-def make_store(home: Path, cases_file: Path) -> tuple[FeatureStore, EventLog]:
-    """A Feast repo for the features of a file, after `feast apply`; and its empty log."""
+def make_store(home: Path, cases_file: Path, url: str = "") -> tuple[FeatureStore, EventLog]:
+    """A Feast repo for the features of a file, after `feast apply`; and its empty log.
+
+    Args:
+        home: an empty folder.
+        cases_file: absolute path of the file.
+        url: of the Redis that holds the online state; where empty, a SQLite file does.
+    """
     settings = Settings(home=home)
     settings.shop_home.mkdir(parents=True)
     repo = home / "feature_repo"
     repo.mkdir()
     (repo / "definitions.py").write_text(
-        "import json\nfrom pathlib import Path\n\nfrom benchmarks.time_semantics import feature_views\n\n"
+        "import json\nfrom pathlib import Path\n\nfrom benchmarks.case_features import feature_views\n\n"
         f"objects, _ = feature_views(json.loads(Path({str(cases_file)!r}).read_text())['features'])\n"
         "globals().update({one.name: one for one in objects})\n"
     )
     configuration = {
         "project": "time_semantics",
         "provider": "local",
-        "registry": {"registry_type": "sql", "path": f"sqlite:///{settings.registry}"},
+        "registry": {
+            "registry_store_type": "clicktrail.registry.EventLogRegistryStore",
+            "path": str(settings.registry),
+        },
         "offline_store": {"type": "clicktrail.offline_store.EventLogOfflineStore", "log_path": str(settings.log)},
-        "online_store": {"type": "clicktrail.online_store.EventLogOnlineStore", "path": str(settings.online)},
+        "online_store": {
+            "type": "clicktrail.online_store.EventLogOnlineStore",
+            "path": str(settings.online),
+            "url": url,
+        },
         "batch_engine": {"type": "clicktrail.compute.EventLogComputeEngine"},
         "entity_key_serialization_version": 3,
     }
@@ -257,30 +194,49 @@ def make_store(home: Path, cases_file: Path) -> tuple[FeatureStore, EventLog]:
     return FeatureStore(repo_path=repo), EventLog(settings.log)
 
 
-def run(cases_file: Path) -> dict[str, int]:
-    """Hold both doors against a file of cases; see the module's text."""
+def run(cases_file: Path, store: str = "sqlite") -> dict[str, int]:
+    """Hold both doors against a file of cases, the online state in SQLite or Redis; see the module's text."""
     content = json.loads(cases_file.read_text())
     cases = content["cases"]
     _, references = feature_views(content["features"])
-    reads = reads_of(cases, sorted({"user_id", *(_entity_key(one) for one in content["features"])}))
-    with tempfile.TemporaryDirectory() as folder:
-        store, log = make_store(Path(folder), cases_file.resolve())
-        answers, waiting = online(store, log, cases, reads, references)
+    reads = reads_of(cases, all_keys(content["features"]))
+    with tempfile.TemporaryDirectory() as folder, online_url(store) as url:
+        repo, log = make_store(Path(folder), cases_file.resolve(), url)
+        answers, waiting = online(repo, log, cases, reads, references)
         log.append(waiting)
         return {
             "reads": len(reads),
             "values": sum(len(read.expect) for read in reads),
             "accepted_mismatches": accepted_mismatches(cases, log),
-            "offline_mismatches": mismatches(reads, offline(store, reads, references), "offline"),
-            "online_mismatches": mismatches(reads, answers, "online"),
+            "offline_mismatches": mismatches(reads, offline(repo, reads, references), "offline"),
+            "online_mismatches": mismatches(reads, answers, f"online, {store}"),
         }
+
+
+@contextlib.contextmanager
+def online_url(store: str) -> Iterator[str]:
+    """Where the online state goes: a Redis of its own, or nowhere but the SQLite file.
+
+    Raises:
+        ValueError: a store that there is none of.
+    """
+    if store not in STORES:
+        message = f"there is no online store {store!r}: choose among {', '.join(STORES)}"
+        raise ValueError(message)
+    if store == "sqlite":
+        yield ""
+    else:
+        with redis_server() as url:
+            yield url
 
 
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cases", type=Path, required=True, help="a file of the form of time_cases.json")
-    print(json.dumps(run(parser.parse_args().cases)))
+    parser.add_argument("--store", choices=STORES, default="sqlite", help="where the online state is")
+    arguments = parser.parse_args()
+    print(json.dumps(run(arguments.cases, arguments.store)))
 
 
 if __name__ == "__main__":

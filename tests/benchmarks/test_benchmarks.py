@@ -13,16 +13,17 @@ import pyarrow.parquet as pq
 import pytest
 
 from benchmarks.__main__ import make_point_in_time
-from benchmarks.time_semantics import run
+from benchmarks.time_semantics import STORES, run
 from tests import oracles
 from tests.worlds import FEATURES, write_cases
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("feast")]
 
 
-def test_the_worked_cases_hold_at_both_doors(time_cases: Path) -> None:
+@pytest.mark.parametrize("store", STORES)
+def test_the_worked_cases_hold_at_both_doors(time_cases: Path, store: str) -> None:
     """Every read of the worked cases gives the stated values, offline and online, and the stated events stand."""
-    figures = run(time_cases)
+    figures = run(time_cases, store)
     assert figures["reads"] > 0
     assert {name: figures[name] for name in figures if name.endswith("mismatches")} == {
         "accepted_mismatches": 0,
@@ -31,10 +32,11 @@ def test_the_worked_cases_hold_at_both_doors(time_cases: Path) -> None:
     }
 
 
-def test_random_worlds_hold_at_both_doors(tmp_path: Path) -> None:
+@pytest.mark.parametrize("store", STORES)
+def test_random_worlds_hold_at_both_doors(tmp_path: Path, store: str) -> None:
     """A hundred random worlds with expected values by the oracle: no mismatch through Feast's doors."""
     write_cases(tmp_path / "cases.json", 100, seed=random.Random().randrange(2**32))  # noqa: S311 - new worlds each time
-    figures = run(tmp_path / "cases.json")
+    figures = run(tmp_path / "cases.json", store)
     assert figures["offline_mismatches"] == figures["online_mismatches"] == figures["accepted_mismatches"] == 0
     assert figures["values"] == figures["reads"] * len(FEATURES)
 
