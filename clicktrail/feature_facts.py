@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+
 import pyarrow as pa
 
 from clicktrail.contract import EVENT_COLUMNS, ITEM_COLUMNS, Column, PersonalData
 from clicktrail.declarations import CATALOGUE_FIELDS, Aggregate, Declaration, field_type
-from clicktrail.request_declarations import RequestFeature, RequestView
+from clicktrail.request_declarations import RequestView
 
 CLASSES: tuple[PersonalData, ...] = ("none", "behaviour", "pseudonym", "payment")
 """Classes of personal data, each more telling than the one before it."""
