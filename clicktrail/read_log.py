@@ -80,7 +80,7 @@ class Recorder:
                 self._skip += 1 + self._gap()
             self._skip -= len(keys)
             view = f"{declaration.name}@{declaration.fingerprint[:16]}"
-            self._kept.setdefault(view, (declaration, []))[1].append(_rows(keys, t, result, chosen))
+            self._kept.setdefault(view, (declaration, []))[1].append(rows_of(keys, t, result, chosen))
             self._held += len(chosen)
             if self._held >= self._rows or time.monotonic() - self._written > _SECONDS:
                 self._flush()
@@ -149,17 +149,18 @@ def by_view(folder: Path, rows: int = 200_000) -> Iterator[tuple[Declaration, pa
         yield declaration, pa.concat_tables(tables)
 
 
-def _rows(keys: Sequence[str | None], t: int, result: ReadResult, chosen: Sequence[int]) -> pa.Table:
-    index = pa.array(chosen)
-    now = time.time_ns() // 1_000
+def rows_of(keys: Sequence[str | None], t: int, result: ReadResult, chosen: Sequence[int] | None = None) -> pa.Table:
+    """Rows of the read log (see `read`): what was just answered for `keys` at `t`, or for the chosen places of them."""
+    places = np.arange(len(keys)) if chosen is None else np.array(chosen, np.int64)
+    index = pa.array(places)
     return pa.table(
         {
-            "entity": pa.array([keys[row] for row in chosen], pa.string()),
-            "asked": pa.array([t] * len(chosen), pa.int64()),
-            "answered": pa.array([result.times[row] for row in chosen], pa.int64()),
-            "offset": pa.array([result.offsets[row] for row in chosen], pa.int64()),
-            "found": pa.array([result.known[row] for row in chosen], pa.bool_()),
-            "wall": pa.array([now] * len(chosen), pa.int64()),
+            "entity": pa.array(keys, pa.string()).take(index),
+            "asked": pa.array(np.full(len(places), t, np.int64)),
+            "answered": pa.array(result.times, pa.int64()).take(index),
+            "offset": pa.array(result.offsets, pa.int64()).take(index),
+            "found": pa.array(result.known, pa.bool_()).take(index),
+            "wall": pa.array(np.full(len(places), time.time_ns() // 1_000, np.int64)),
             **{f"{FEATURE}{name}": plain(column.take(index)) for name, column in result.columns.items()},
         }
     )

@@ -66,10 +66,11 @@ class _Said:
 class Replay:
     """One view over the log, with the offset of everything in it.
 
-    `entities`: string [entities], the id of each entity code.
+    `stop`: the log was read up to here. `entities`: string [entities], the id of each entity code.
     """
 
     declaration: Declaration
+    stop: int
     history: History
     said: dict[str, _Said]
     entities: pa.Array
@@ -165,7 +166,7 @@ def load(log: EventLog, declaration: Declaration, *, stop: int | None = None) ->
         for one in declaration.aggregates
         if one.label
     }
-    return Replay(declaration=declaration, history=history, said=said, entities=entities)
+    return Replay(declaration=declaration, stop=stop, history=history, said=said, entities=entities)
 
 
 def _said(

@@ -1,0 +1,96 @@
+"""What goes on at the same time in the parity benchmark: events that arrive, processes that update and that read."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+
+from benchmarks.parity_world import Shop
+from clicktrail.event_log import EventLog
+
+BATCH, PAUSE = 400, 0.2
+"""Rows that reach the log at once, and seconds between: 2,000 events a second."""
+
+
+class Writer(threading.Thread):
+    """Lets events run into the log until it is stopped."""
+
+    def __init__(self, log: EventLog, shop: Shop) -> None:
+        """Nothing happens before `start`."""
+        super().__init__(daemon=True)
+        self._log, self._shop, self._stopped = log, shop, threading.Event()
+
+    def run(self) -> None:
+        """A batch after the other, each a moment after the one before."""
+        while not self._stopped.wait(PAUSE):
+            self._log.append(self._shop.batch(BATCH))
+
+    def stop(self) -> None:
+        """No more events."""
+        self._stopped.set()
+        self.join()
+
+
+class Updaters:
+    """Processes that follow the log; one that is killed is started again."""
+
+    def __init__(self, environ: dict[str, str], number: int) -> None:
+        """Start so many."""
+        self._environ = environ
+        self._running = [self._start() for _ in range(number)]
+
+    def _start(self) -> tuple[subprocess.Popen[bytes], float]:
+        command = [sys.executable, "-m", "clicktrail.updater", "--metrics-port", "0"]
+        return subprocess.Popen(command, env=self._environ, stdout=subprocess.DEVNULL), time.monotonic()
+
+    def kill_one(self, rng: np.random.Generator) -> bool:
+        """Kill one that is old enough to have work in hand, where there is one."""
+        for place, (process, since) in enumerate(self._running):
+            if time.monotonic() - since > rng.uniform(1.5, 5):
+                process.send_signal(signal.SIGKILL)
+                process.wait()
+                self._running[place] = self._start()
+                return True
+        return False
+
+    def stop(self) -> None:
+        """End them."""
+        for process, _ in self._running:
+            process.terminate()
+        for process, _ in self._running:
+            process.wait()
+        self._running = []
+
+
+class Reader:
+    """A process that reads until it has had enough; what it was answered goes to the read log."""
+
+    def __init__(self, environ: dict[str, str], reads: int, seed: int) -> None:
+        """Start it."""
+        command = [sys.executable, "-m", "benchmarks.parity", "--reads", str(reads), "--reader", str(seed)]
+        self._process = subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, text=True)
+
+    @property
+    def running(self) -> bool:
+        """Whether it is still at it."""
+        return self._process.poll() is None
+
+    def refused(self) -> int:
+        """How many batches were refused: while there was no state, an answer would have been wrong."""
+        said, _ = self._process.communicate()
+        if self._process.returncode:
+            message = f"a reader failed with status {self._process.returncode}"
+            raise RuntimeError(message)
+        return int(json.loads(said.splitlines()[-1])["refused"])
+
+    def stop(self) -> None:
+        """End it, done or not."""
+        if self.running:
+            self._process.kill()
+            self._process.wait()
