@@ -15,8 +15,8 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Sequence
 from contextlib import ExitStack
+from pathlib import Path
 
 import numpy as np
 import redis
@@ -68,7 +68,8 @@ def run(reads: int, store: str, kills: int, seed: int) -> dict[str, object]:
         for one in (updaters, *readers, writer):
             stack.callback(one.stop)
         writer.start()
-        trouble = make_trouble(settings, log, updaters, readers, kills, np.random.default_rng(seed), url)
+        trouble = make_trouble(settings, log, updaters, kills, np.random.default_rng(seed), url)
+        enough(settings).touch()
         refused = sum(reader.refused() for reader in readers)
         writer.stop()
         caught_up = wait_for(settings, log.version)
@@ -94,6 +95,11 @@ def run(reads: int, store: str, kills: int, seed: int) -> dict[str, object]:
         }
 
 
+def enough(settings: Settings) -> Path:
+    """The file that tells readers that the others are done."""
+    return settings.home / "enough"
+
+
 def catch_up(settings: Settings, log: EventLog) -> None:
     """What `make materialize` does."""
     for view in (*VIEWS, *RARE):
@@ -104,14 +110,13 @@ def make_trouble(
     settings: Settings,
     log: EventLog,
     updaters: Updaters,
-    readers: Sequence[Reader],
     kills: int,
     rng: np.random.Generator,
     url: str,
 ) -> dict[str, object]:
-    """Kill updaters, and empty Redis once half way, until enough were killed and the readers are done."""
+    """Kill updaters, and empty Redis once half way, until enough were killed and all has been made good."""
     killed, waiting, recovered, emptied = 0, [], [], 0
-    while killed < kills or waiting or any(reader.running for reader in readers):
+    while killed < kills or waiting:
         time.sleep(0.05)
         if killed < kills and updaters.kill_one(rng):
             killed += 1
@@ -119,7 +124,7 @@ def make_trouble(
             if url and killed == kills // 2:
                 redis.Redis.from_url(url).flushall()
                 emptied += 1
-                catch_up(settings, log)
+                wait_for(settings, log.version)  # the updater that was not killed knows what was there
         here = offset_of(settings)
         recovered += [time.monotonic() - since for version, since in waiting if here >= version]
         waiting = [(version, since) for version, since in waiting if here < version]
@@ -154,13 +159,18 @@ def wait_for(settings: Settings, version: int, seconds: float = 60.0) -> bool:
 
 
 def read_on(settings: Settings, reads: int, seed: int) -> None:
-    """Read random entities of some views at random times until `reads` rows were answered; prints what was refused."""
+    """Read random entities of some views at random times; prints what was refused.
+
+    At full speed until `reads` rows are answered, then now and then until it is enough.
+    """
     rng = np.random.default_rng(seed)
     recorder = Recorder(settings.read_log, 1.0, limit_bytes=2**40, rows=20_000)
     reader: OnlineReader | None = None
     done = refused = batches = 0
-    while done < reads:
+    while done < reads or not enough(settings).exists():
         batches += 1
+        if done >= reads:
+            time.sleep(0.2)
         views = [VIEWS[one] for one in rng.choice(len(VIEWS), 3, replace=False)]
         asked = [(view.name, keys(view, rng, AT_ONCE)) for view in views]
         if batches % 100 == 0:

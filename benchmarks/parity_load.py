@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 
@@ -37,34 +38,60 @@ class Writer(threading.Thread):
         self.join()
 
 
+class Updater:
+    """A process that follows the log; what it says goes to a file."""
+
+    def __init__(self, environ: dict[str, str], said: Path) -> None:
+        """Start it."""
+        command = [sys.executable, "-m", "clicktrail.updater", "--metrics-port", "0"]
+        self._said, self._since = said, 0.0
+        with said.open("wb") as stream:
+            self._process = subprocess.Popen(command, env=environ, stdout=stream, stderr=subprocess.STDOUT)
+
+    def at_work(self) -> float:
+        """For how many seconds it has been at work; 0 while it starts.
+
+        Raises:
+            RuntimeError: it ended by itself.
+        """
+        if self._process.poll() is not None:
+            message = f"an updater ended with status {self._process.returncode}: {self._said.read_text()[-2000:]}"
+            raise RuntimeError(message)
+        if not self._since and b"updating" in self._said.read_bytes():
+            self._since = time.monotonic()
+        return time.monotonic() - self._since if self._since else 0.0
+
+    def end(self, number: int) -> None:
+        """End it by a signal."""
+        self._process.send_signal(number)
+        self._process.wait()
+
+
 class Updaters:
     """Processes that follow the log; one that is killed is started again."""
 
     def __init__(self, environ: dict[str, str], number: int) -> None:
         """Start so many."""
-        self._environ = environ
+        self._environ, self._started = environ, 0
         self._running = [self._start() for _ in range(number)]
 
-    def _start(self) -> tuple[subprocess.Popen[bytes], float]:
-        command = [sys.executable, "-m", "clicktrail.updater", "--metrics-port", "0"]
-        return subprocess.Popen(command, env=self._environ, stdout=subprocess.DEVNULL), time.monotonic()
+    def _start(self) -> Updater:
+        self._started += 1
+        return Updater(self._environ, Path(self._environ["CLICKTRAIL_HOME"]) / f"updater {self._started}")
 
     def kill_one(self, rng: np.random.Generator) -> bool:
-        """Kill one that is old enough to have work in hand, where there is one."""
-        for place, (process, since) in enumerate(self._running):
-            if time.monotonic() - since > rng.uniform(1.5, 5):
-                process.send_signal(signal.SIGKILL)
-                process.wait()
+        """Kill one that has been at work for a moment, where there is one."""
+        for place, one in enumerate(self._running):
+            if one.at_work() > rng.uniform(0.05, 3):
+                one.end(signal.SIGKILL)
                 self._running[place] = self._start()
                 return True
         return False
 
     def stop(self) -> None:
         """End them."""
-        for process, _ in self._running:
-            process.terminate()
-        for process, _ in self._running:
-            process.wait()
+        for one in self._running:
+            one.end(signal.SIGTERM)
         self._running = []
 
 
