@@ -14,6 +14,7 @@ import pytest
 
 from clicktrail.contract import arrow_schema
 from clicktrail.event_log import EventLog
+from clicktrail.log_manifest import ManifestFile
 
 SECOND = 1_000_000
 
@@ -107,6 +108,34 @@ def test_the_same_batch_is_known_and_refused(tmp_path: Path) -> None:
         log.append(rows({"event_id": "new"}), batch="file 1")
 
 
+def test_only_batches_with_a_digest_are_listed(tmp_path: Path) -> None:
+    """Appends without a digest leave no record, so that the list does not grow with a stream; the others all do."""
+    log = EventLog(tmp_path)
+    log.append(rows({"event_id": "a"}), batch="one")
+    log.append(rows({"event_id": "b"}))
+    log.append(rows({"event_id": "a"}), batch="all copies")
+    assert [(entry["digest"], entry["version"]) for entry in log.batches()] == [("one", 1), ("all copies", 2)]
+    assert len(list(tmp_path.glob("batches.*"))) == 1
+
+
+def test_a_version_is_parsed_once(tmp_path: Path) -> None:
+    """While nothing is published the manifest is the same object; what another process publishes is seen at once."""
+    log, other = EventLog(tmp_path), EventLog(tmp_path)
+    other.append(rows({"event_id": "a"}))
+    manifest = ManifestFile(tmp_path / "manifest.json")
+    assert manifest.load() is manifest.load()
+    assert (log.version, manifest.load().version) == (1, 1)
+    other.append(rows({"event_id": "b"}))
+    assert (log.version, manifest.load().version) == (2, 2)
+
+
+def test_a_manifest_of_another_form_is_refused(tmp_path: Path) -> None:
+    """A log that another version wrote is not read as something else."""
+    (tmp_path / "manifest.json").write_text('{"version": 0, "segments": []}')
+    with pytest.raises(ValueError, match="another version of Clicktrail: move the log away and ingest again"):
+        EventLog(tmp_path).read()
+
+
 def test_forgotten_users_are_seen_by_no_reader(tmp_path: Path) -> None:
     """After forget neither their events nor labels of these are read, and the digest says that something changed."""
     log = EventLog(tmp_path)
@@ -168,7 +197,9 @@ append_two(Path(sys.argv[1]))
     [
         "log.segment.before_rename",
         "log.segment.after_rename",
+        "log.index.before_rename",
         "log.before_manifest",
+        "log.batches.before_rename",
         "log.manifest.before_rename",
         "log.manifest.after_rename",
     ],
