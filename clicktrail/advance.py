@@ -300,7 +300,7 @@ class Rooms:
         new = [(entity, blob) for entity, blob in appended if entity not in left]
         for entity, blob in appended:
             if entity in left:
-                left[entity] -= len(blob) + _PIECE
+                left[entity] -= len(blob) + store.piece
         if new:
             names = [entity for entity, _ in new]
             sizes = [len(blob) for _, blob in new] if first else store.sizes(generation, names)
@@ -312,12 +312,10 @@ class Rooms:
         left = self._left.setdefault(generation, {})
         for entity, blob in zip(entities, blobs, strict=True):
             size = len(blob)
-            left[entity] = max(_LEAST, min(size, _MOST), size // 8) if grows else max(_LEAST, size // 4)
+            left[entity] = max(_LEAST, min(size // 2, _MOST), size // 8) if grows else max(_LEAST, size // 4)
 
 
 _LEAST, _MOST = 4_096, 524_288
-_PIECE = 128
-"""What a piece costs beside its bytes: in SQLite every append is one more row to read."""
 
 _REMEMBERED = 300_000
 """Entities of a generation whose room is remembered; then the store is asked again."""

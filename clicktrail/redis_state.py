@@ -47,6 +47,9 @@ _AT_ONCE = 2_000
 class RedisState:
     """State in the Redis at a URL; what follows # in it names the shop (none: `default`)."""
 
+    piece = 0
+    """See `StateStore`: an entity is one value, however often it was appended to."""
+
     def __init__(self, url: str) -> None:
         """`url` as `clicktrail.state_target.open_store` takes it; nothing is connected yet."""
         server, name = urldefrag(url)

@@ -7,7 +7,7 @@ there; order, and what the newest label says, are found when a state is read. St
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
@@ -220,9 +220,9 @@ def read_records(declaration: Declaration, records: Records, catalogue: AsOf | N
             order = order[~again]
             starts = starts - np.concatenate([[0], np.cumsum(again)])[starts]
     at = at[order]
-    types, nulls, integers, ends, text, bases = kernels.fill(
-        words, readonly(at), layout.numbers, layout.numbers - len(layout.integers), strings, len(layout.strings)
-    )
+    at = readonly(at)
+    types, nulls, integers = kernels.fill(words, at, layout.numbers, layout.numbers - len(layout.integers))
+    columns = _columns(layout, nulls, integers, lambda column: _strings(declaration, words, starts, at, column))
     steps = words[step_at[:, None] + np.arange(kernels.STEP_WORDS)] if len(step_at) else _NO_STEPS
     counts = _that_count(steps)
     step_at, step_entity, steps = step_at[counts], step_entity[counts], steps[counts]
@@ -233,7 +233,7 @@ def read_records(declaration: Declaration, records: Records, catalogue: AsOf | N
         event=event[order],
         types=types,
         type_names=declaration.events,
-        columns=_columns(layout, nulls, integers, ends, text, bases),
+        columns=columns,
         labels={
             label_key(label, events): _labels(steps[kind == one], step_entity[kind == one], len(time))
             for one, (label, events) in enumerate(label_kinds(declaration))
@@ -244,25 +244,39 @@ def read_records(declaration: Declaration, records: Records, catalogue: AsOf | N
 
 
 def _columns(
-    layout: Layout, nulls: np.ndarray, integers: np.ndarray, ends: np.ndarray, text: np.ndarray, bases: np.ndarray
+    layout: Layout, nulls: np.ndarray, integers: np.ndarray, strings: Callable[[int], pa.Array]
 ) -> dict[str, pa.Array]:
-    n = len(nulls)
-    some = int(np.bitwise_or.reduce(nulls)) if n else 0
-    buffer = pa.py_buffer(text)
     columns: dict[str, pa.Array] = {}
+    some = int(np.bitwise_or.reduce(nulls)) if len(nulls) else 0
     for place, name in enumerate((*layout.integers, *layout.strings)):
-        mask = None
-        if some >> place & 1:
-            mask = pa.py_buffer(np.packbits((nulls >> place & 1) == 0, bitorder="little"))
         if place < len(layout.integers):
-            buffers = [mask, pa.py_buffer(integers[place])]
-            columns[name] = pa.Array.from_buffers(_TYPES[name], n, buffers)
+            column = pa.array(integers[place], _TYPES[name])
         else:
-            column = place - len(layout.integers)
-            begin, size = int(bases[column]), int(bases[column + 1] - bases[column])
-            buffers = [mask, pa.py_buffer(ends[column]), buffer.slice(begin, size)]
-            columns[name] = pa.Array.from_buffers(_TYPES[name], n, buffers)
+            column = strings(place - len(layout.integers))
+        if some >> place & 1:
+            valid = pa.py_buffer(np.packbits((nulls >> place & 1) == 0, bitorder="little"))
+            if pa.types.is_dictionary(column.type):
+                indices = pa.Array.from_buffers(pa.int32(), len(nulls), [valid, column.indices.buffers()[1]])
+                column = pa.DictionaryArray.from_arrays(indices, column.dictionary)
+            else:
+                column = pa.Array.from_buffers(column.type, len(nulls), [valid, *column.buffers()[1:]])
+        columns[name] = column
     return columns
+
+
+def _strings(declaration: Declaration, words: np.ndarray, starts: np.ndarray, at: np.ndarray, column: int) -> pa.Array:
+    """A string column of events: as they are for a sequence, which hands them on, else as codes to be counted by."""
+    layout = layout_of(declaration)
+    strings = len(layout.stored_strings)
+    if declaration.is_sequence:
+        return _texts(*kernels.texts(words, at, layout.numbers, strings, column))
+    codes, first = kernels.codes(words, readonly(starts), at, layout.numbers, strings, column)
+    dictionary = _texts(*kernels.texts(words, readonly(at[first]), layout.numbers, strings, column))
+    return pa.DictionaryArray.from_arrays(pa.array(codes), dictionary)
+
+
+def _texts(ends: np.ndarray, text: np.ndarray) -> pa.Array:
+    return pa.Array.from_buffers(pa.string(), len(ends) - 1, [None, pa.py_buffer(ends), pa.py_buffer(text)])
 
 
 def _that_count(steps: np.ndarray) -> np.ndarray:

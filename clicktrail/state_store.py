@@ -50,7 +50,12 @@ class Held:
 
 
 class StateStore(Protocol):
-    """A place for state; safe to share between threads and processes."""
+    """A place for state; safe to share between threads and processes.
+
+    `piece`: what reading an entity costs for every append since it was replaced, in bytes that would take as long.
+    """
+
+    piece: int
 
     def texts(self, prefix: str) -> dict[str, str]:
         """The texts whose names begin so, by the rest of the name."""

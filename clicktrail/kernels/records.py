@@ -3,7 +3,7 @@
 A record begins with a head word: kind (8 bits), event type (8), nulls (24, one a column), words in all (23).
 
     EVENT  head, arrived, event time, log offset, [source_seq], integer columns, lengths of the string columns
-           (32 bits each, two a word), their bytes side by side; filled up to a whole word
+           (32 bits each, two a word), their bytes, each filled up to a whole word
     STEP   head, label kind and step (32 bits each), offset of the event spoken of, known_at, time of that event,
            log offset at which it was computed: the newest computation about an event counts, older ones do not
     BASE   head, newest arrival among what was folded away before it
@@ -64,11 +64,10 @@ def pack(
     for place in range(len(order)):
         row = order[place]
         at[place] = total
-        size = 0
+        total += fixed
         for column in range(n_strings):
             if present[n_integers + column, row]:
-                size += ends[column, row + 1] - ends[column, row]
-        total += fixed + (size + 7) // 8
+                total += (ends[column, row + 1] - ends[column, row] + 7) // 8
     at[len(order)] = total
     words = np.zeros(total, np.int64)
     raw = words.view(np.uint8)
@@ -91,7 +90,7 @@ def pack(
             words[begin + 1 + n_numbers + column // 2] |= size << (32 * (column % 2))
             for byte in range(size):
                 raw[free + byte] = text[first + byte]
-            free += size
+            free += (size + 7) // 8 * 8
     return words, at
 
 
@@ -160,21 +159,21 @@ def scan(
 
 
 @njit(cache=True)
-def _event_id(words: np.ndarray, place: int, numbers: int, strings: int) -> tuple[int, int]:
-    """Where the last string of a record begins, in bytes, and how long it is."""
+def _where(words: np.ndarray, place: int, numbers: int, strings: int, column: int) -> tuple[int, int]:
+    """Where a string of a record begins, in bytes, and how long it is."""
     free = (place + 1 + numbers + (strings + 1) // 2) * 8
     size = 0
-    for column in range(strings):
-        free += size
-        size = (words[place + 1 + numbers + column // 2] >> (32 * (column % 2))) & 0xFFFFFFFF
+    for one in range(column + 1):
+        free += (size + 7) // 8 * 8
+        size = (words[place + 1 + numbers + one // 2] >> (32 * (one % 2))) & 0xFFFFFFFF
     return free, size
 
 
 @njit(cache=True)
 def _id_before(words: np.ndarray, raw: np.ndarray, a: int, b: int, numbers: int, strings: int) -> bool:
     """Whether the event_id of the record at a comes before that of the record at b, by bytes."""
-    begin_a, size_a = _event_id(words, a, numbers, strings)
-    begin_b, size_b = _event_id(words, b, numbers, strings)
+    begin_a, size_a = _where(words, a, numbers, strings, strings - 1)
+    begin_b, size_b = _where(words, b, numbers, strings, strings - 1)
     for byte in range(min(size_a, size_b)):
         if raw[begin_a + byte] != raw[begin_b + byte]:
             return raw[begin_a + byte] < raw[begin_b + byte]
@@ -233,54 +232,121 @@ def settle_ties(
 
 @njit(cache=True)
 def fill(
-    words: np.ndarray, at: np.ndarray, numbers: int, first_integer: int, strings: int, wanted: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """The columns of events.
+    words: np.ndarray, at: np.ndarray, numbers: int, first_integer: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What events hold beside their times and strings.
 
     Args:
         words: int64 [W].
         at: where each begins, int64 [E].
         numbers: 3 + seq + integer columns.
         first_integer: 3 + seq.
-        strings: how many string columns records have.
-        wanted: how many of them are asked for, from the first on.
 
     Returns:
-        `types` uint8 [E]; `nulls` int64 [E], a bit for each column; integer columns int64 [C - S, E]; where strings
-        begin in their column's bytes, int32 [wanted, E + 1]; all bytes, uint8; where each column's bytes begin,
-        int64 [wanted + 1].
+        `types` uint8 [E]; `nulls` int64 [E], a bit for each column; integer columns int64 [C - S, E].
     """
     n = len(at)
-    integers = numbers - first_integer
     types, nulls = np.empty(n, np.uint8), np.empty(n, np.int64)
-    values = np.empty((integers, n), np.int64)
-    ends = np.empty((wanted, n + 1), np.int32)
-    bases = np.zeros(wanted + 1, np.int64)
-    for column in range(wanted):
-        ends[column, 0] = 0
+    values = np.empty((numbers - first_integer, n), np.int64)
     for row in range(n):
         place = at[row]
         head = words[place]
         types[row] = (head >> 8) & 0xFF
         nulls[row] = (head >> _NULLS) & 0xFFFFFF
-        for column in range(integers):
+        for column in range(len(values)):
             values[column, row] = words[place + 1 + first_integer + column]
-        for column in range(wanted):
-            size = (words[place + 1 + numbers + column // 2] >> (32 * (column % 2))) & 0xFFFFFFFF
-            ends[column, row + 1] = ends[column, row] + size
-    for column in range(wanted):
-        bases[column + 1] = bases[column] + ends[column, n]
+    return types, nulls, values
+
+
+@njit(cache=True)
+def texts(words: np.ndarray, at: np.ndarray, numbers: int, strings: int, column: int) -> tuple[np.ndarray, np.ndarray]:
+    """A string column of events.
+
+    Args:
+        words: int64 [W].
+        at: where each begins, int64 [E].
+        numbers: 3 + seq + integer columns.
+        strings: how many string columns records have.
+        column: which of them.
+
+    Returns:
+        Where each string begins and the last one ends, int32 [E + 1], and their bytes, uint8.
+    """
     raw = words.view(np.uint8)
-    text = np.empty(bases[wanted], np.uint8)
-    for row in range(n):
-        free = (at[row] + 1 + numbers + (strings + 1) // 2) * 8
-        for column in range(wanted):
-            size = ends[column, row + 1] - ends[column, row]
-            into = bases[column] + ends[column, row]
-            for byte in range(size):
-                text[into + byte] = raw[free + byte]
-            free += size
-    return types, nulls, values, ends, text, bases
+    ends = np.empty(len(at) + 1, np.int32)
+    ends[0] = 0
+    for row in range(len(at)):
+        size = (words[at[row] + 1 + numbers + column // 2] >> (32 * (column % 2))) & 0xFFFFFFFF
+        ends[row + 1] = ends[row] + size
+    text = np.empty(ends[len(at)], np.uint8)
+    for row in range(len(at)):
+        free, size = _where(words, at[row], numbers, strings, column)
+        into = ends[row]
+        for byte in range(size):
+            text[into + byte] = raw[free + byte]
+    return ends, text
+
+
+@njit(cache=True)
+def codes(
+    words: np.ndarray, starts: np.ndarray, at: np.ndarray, numbers: int, strings: int, column: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """A string column as codes: events of one entity with equal strings have equal ones.
+
+    Entities do not share codes: a table of a few hundred entries stays in the fastest memory.
+
+    Args:
+        words: int64 [W].
+        starts: int64 [N + 1].
+        at: where each event begins, int64 [E].
+        numbers: 3 + seq + integer columns.
+        strings: how many string columns records have.
+        column: which of them.
+
+    Returns:
+        int32 [E], numbered by first occurrence, and the event at which each occurred first, int64 [codes].
+    """
+    out, first = np.empty(len(at), np.int32), np.empty(len(at), np.int64)
+    longest = 0
+    for one in range(len(starts) - 1):
+        longest = max(longest, starts[one + 1] - starts[one])
+    slots = 16
+    while slots < 2 * longest:
+        slots *= 2
+    table = np.empty(slots, np.int32)
+    found = 0
+    for one in range(len(starts) - 1):
+        slots = 16
+        while slots < 2 * (starts[one + 1] - starts[one]):
+            slots *= 2
+        table[:slots] = -1
+        for row in range(starts[one], starts[one + 1]):
+            begin, size = _where(words, at[row], numbers, strings, column)
+            begin //= 8
+            hashed = np.uint64(size)
+            for word in range((size + 7) // 8):
+                hashed = (hashed ^ np.uint64(words[begin + word])) * np.uint64(0x9E3779B97F4A7C15)
+                hashed ^= hashed >> np.uint64(32)
+            slot = np.int64(hashed & np.uint64(slots - 1))
+            while True:
+                code = table[slot]
+                if code < 0:
+                    table[slot] = code = found
+                    first[found] = row
+                    found += 1
+                    break
+                other, other_size = _where(words, at[first[code]], numbers, strings, column)
+                other //= 8
+                same = size == other_size
+                for word in range((size + 7) // 8 if same else 0):
+                    if words[begin + word] != words[other + word]:
+                        same = False
+                        break
+                if same:
+                    break
+                slot = (slot + 1) & (slots - 1)
+            out[row] = code
+    return out, first[:found].copy()
 
 
 @njit(cache=True)
