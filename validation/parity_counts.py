@@ -38,7 +38,8 @@ class FeatureParity:
         self.measured += len(found.edits)
         self.edits += int(found.edits.sum())
         if len(found.first):
-            self.first = min(int(found.first.min()), *([] if self.first is None else [self.first]))
+            earliest = int(found.first.min())
+            self.first = earliest if self.first is None else min(self.first, earliest)
 
     @property
     def match_rate(self) -> float:
