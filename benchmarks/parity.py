@@ -34,6 +34,9 @@ from validation.parity_counts import LOGGED, ViewParity, measure
 
 AT_ONCE = 100
 READERS = 2
+PATIENCE = 120.0
+"""Seconds within which what an updater left undone has to be made good."""
+
 _AHEAD = (0, 1, SECOND, 3600 * SECOND, 86_400 * SECOND, 7 * 86_400 * SECOND, -3600 * SECOND)
 
 
@@ -118,19 +121,23 @@ def make_trouble(
     killed, waiting, recovered, emptied = 0, [], [], 0
     while killed < kills or waiting:
         time.sleep(0.05)
-        if killed < kills and updaters.kill_one(rng):
-            killed += 1
-            waiting.append((log.version, time.monotonic()))
-            if url and killed == kills // 2:
+        if url and not emptied and killed >= kills / 2:
+            if updaters.all_at_work():
                 redis.Redis.from_url(url).flushall()
                 emptied += 1
-                wait_for(settings, log.version)  # the updater that was not killed knows what was there
+                waiting.append((log.version, time.monotonic()))
+        elif killed < kills and not (emptied and offset_of(settings) < 0) and updaters.kill_one(rng):
+            killed += 1
+            waiting.append((log.version, time.monotonic()))
         here = offset_of(settings)
         recovered += [time.monotonic() - since for version, since in waiting if here >= version]
         waiting = [(version, since) for version, since in waiting if here < version]
+        if waiting and time.monotonic() - waiting[0][1] > PATIENCE:
+            message = f"{PATIENCE:.0f} s after a kill the state has not come up to {waiting[0][0]}: it is at {here}"
+            raise RuntimeError(message)
     return {
         "kills": killed,
-        "recoveries": len(recovered),
+        "recoveries": len(recovered) - emptied,
         "recovery_p50_s": round(float(np.quantile(recovered, 0.5)), 2) if recovered else None,
         "recovery_max_s": round(max(recovered), 2) if recovered else None,
         "emptied": emptied,
@@ -145,7 +152,7 @@ def offset_of(settings: Settings) -> int:
         return -1
 
 
-def wait_for(settings: Settings, version: int, seconds: float = 60.0) -> bool:
+def wait_for(settings: Settings, version: int, seconds: float = PATIENCE) -> bool:
     """Whether every view comes up to a version of the log in time."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:

@@ -79,6 +79,10 @@ class Updaters:
         self._started += 1
         return Updater(self._environ, Path(self._environ["CLICKTRAIL_HOME"]) / f"updater {self._started}")
 
+    def all_at_work(self) -> bool:
+        """Whether each has seen what is in the store: a second is enough."""
+        return all(one.at_work() > 1 for one in self._running)
+
     def kill_one(self, rng: np.random.Generator) -> bool:
         """Kill one that has been at work for a moment, where there is one."""
         for place, one in enumerate(self._running):
