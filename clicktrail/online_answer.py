@@ -61,8 +61,8 @@ def answer(plan: Plan, rows: Rows, t: int, reader: OnlineReader) -> list[Column]
             )
             for name, shown, type_ in view.features
         ]
-    times = np.full(length, t)
     for request in plan.requests:
+        times = np.full(length, t)
         made = apply([one for one, _, _ in request.features], {**stored, **request_fields(request.view, rows)}, times)
         out += [Column(name=shown, values=made[one.name], type=type_) for one, shown, type_ in request.features]
     return out

@@ -111,7 +111,7 @@ class EventLogOnlineStore(SqliteOnlineStore):
             )
 
         plan = self._plans.get(registry, project, features, full_feature_names)
-        rows = plan and columns_of(plan, entity_rows)
+        rows = None if plan is None else columns_of(plan, entity_rows)
         if plan is None or rows is None:
             return feast(features)
         reader = self._reader(config, plan.fingerprints, [view.declaration for view in plan.views])

@@ -177,8 +177,8 @@ def request_declaration(
     types = {f"{view}__{feature}": type_ for view, known in inputs.items() for feature, type_ in known.items()}
     short: dict[str, list[str]] = {}
     for view, known in inputs.items():
-        for feature in known:
-            short.setdefault(feature, []).append(f"{view}__{feature}")
+        for one in known:
+            short.setdefault(one, []).append(f"{view}__{one}")
     resolved = []
     for feature in features:
         places = _OPERANDS.get(feature.kind, ())
