@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -66,11 +67,19 @@ def commands(folder: Path) -> dict[str, list[str]]:
     """Each measurement's arguments; what they read is made in `folder`."""
     write_cases(folder / "cases.json", _WORLDS, seed=0)
     make_point_in_time(folder)
-    return {
+    known = {
         "time_semantics": ["--cases", str(folder / "cases.json")],
         "point_in_time": ["--data", str(folder), "--result", str(folder / "result.parquet")],
         "live_intake": ["--door", "http"],
+        "online_store": ["--store", "sqlite"],
+        "parity": ["--reads", "100000"],
     }
+    payments = Path(os.environ.get("CLICKTRAIL_DATA", ".")) / "fraud_handbook" / "transactions.parquet"
+    if payments.is_file():
+        known["handbook_features"] = ["--data", str(payments)]
+    else:
+        print(f"handbook_features is left out: no {payments} (CLICKTRAIL_DATA)")
+    return known
 
 
 def main() -> None:

@@ -30,7 +30,6 @@ import numpy as np
 import pyarrow as pa
 from tqdm import tqdm
 
-from benchmarks.parity_load import Updater
 from benchmarks.redis_server import redis_server
 from clicktrail.contract import LABEL, arrow_schema
 from clicktrail.declarations import Declaration
@@ -226,11 +225,10 @@ def updates(folder: Path, target: str, rate: int, seconds: int) -> dict[str, flo
         state.prepare(declaration)
     shop = Shop(seed=1)
     log.append(shop.batch(100_000, time.time_ns() // 1_000 - 60 * SECOND))
-    updater = Updater(environ, folder / "updater.log")
+    command = [sys.executable, "-m", "clicktrail.updater", "--metrics-port", "0"]
+    updater = subprocess.Popen(command, env=environ, stderr=subprocess.DEVNULL)
+    _wait(state, log, updater)
     command = [sys.executable, "-m", "benchmarks.online_store", "--reader", str(folder / "reads.json")]
-    while min((one.offset for one in state.views().values()), default=0) < log.version:
-        updater.at_work()
-        time.sleep(0.1)
     reader = subprocess.Popen(command, env=environ)
     accepted: list[tuple[int, float, int]] = []
     rows = rate // _APPENDS_PER_SECOND
@@ -243,14 +241,13 @@ def updates(folder: Path, target: str, rate: int, seconds: int) -> dict[str, flo
         accepted.append((done.version, log.accepted_at(done.version - 1) / SECOND, done.accepted))
         time.sleep(max(0.0, began + (turn + 1) / _APPENDS_PER_SECOND - time.monotonic()))
     fed = time.monotonic() - began
-    while min(one.offset for one in state.views().values()) < log.version:
-        updater.at_work()
-        time.sleep(0.01)
+    _wait(state, log, updater)
     caught_up = time.monotonic() - began
     time.sleep(0.5)
     reader.send_signal(signal.SIGTERM)
     reader.wait()
-    updater.end(signal.SIGTERM)
+    updater.send_signal(signal.SIGTERM)
+    updater.wait()
     seen = json.loads((folder / "reads.json").read_text())
     freshness = freshness_of(accepted, seen["moments"], seen["offsets"])
     events = sum(one[2] for one in accepted)
@@ -264,6 +261,15 @@ def updates(folder: Path, target: str, rate: int, seconds: int) -> dict[str, flo
         "alongside_p50_ms": round(float(np.percentile(seen["took_ms"], 50)), 2),
         "alongside_p99_ms": round(float(np.percentile(seen["took_ms"], 99)), 2),
     }
+
+
+def _wait(state: OnlineState, log: EventLog, updater: subprocess.Popen[bytes]) -> None:
+    """Until the state is as far as the log."""
+    while min(one.offset for one in state.views().values()) < log.version:
+        if updater.poll() is not None:
+            message = f"the updater ended with status {updater.returncode}"
+            raise RuntimeError(message)
+        time.sleep(0.01)
 
 
 def freshness_of(accepted: list[tuple[int, float, int]], moments: list[float], offsets: list[int]) -> np.ndarray:
