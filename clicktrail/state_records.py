@@ -152,14 +152,15 @@ def pack_events(
             column = column.fill_null(0)
         numbers[place] = column.view(pa.int64()).to_numpy()
     ends = np.empty((len(layout.stored_strings), rows + 1), np.int32)
-    texts, bases = [], np.zeros(len(layout.stored_strings), np.int64)
+    texts: list[np.ndarray] = []
+    bases = np.zeros(len(layout.stored_strings), np.int64)
     for place, name in enumerate(layout.stored_strings):
         column = _whole(table, name)
         if column.null_count:
             present[len(layout.integers) + place] = column.is_valid().to_numpy(zero_copy_only=False)
         _, offsets, text = column.buffers()
         ends[place] = np.frombuffer(offsets, np.int32, rows + 1, 4 * column.offset) if rows else 0
-        bases[place] = sum(map(len, texts))
+        bases[place] = sum(len(one) for one in texts)
         texts.append(np.frombuffer(text, np.uint8) if text is not None else np.zeros(0, np.uint8))
     text = np.concatenate(texts) if texts else np.zeros(0, np.uint8)
     words, at = kernels.pack(
