@@ -51,6 +51,11 @@ class Settings:
         return self.shop_home / "catalogue"
 
     @property
+    def item_history(self) -> Path:
+        """Every version of every item, with when it became known (clicktrail.catalogue)."""
+        return self.catalogue / "items_history.parquet"
+
+    @property
     def quarantine(self) -> Path:
         """Rejected rows with reasons, one Parquet file per batch that had any."""
         return self.shop_home / "quarantine"
