@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-import json
+import multiprocessing
 import signal
-import subprocess
-import sys
 import threading
 import time
-from pathlib import Path
-
-import numpy as np
+from collections.abc import Callable
+from multiprocessing.context import ForkServerContext, ForkServerProcess
+from multiprocessing.synchronize import Event
 
 from benchmarks.parity_world import Shop
 from clicktrail.event_log import EventLog
+from clicktrail.settings import Settings
 
 BATCH, PAUSE = 400, 0.2
 """Rows that reach the log at once, and seconds between: 2,000 events a second."""
+
+
+def processes() -> ForkServerContext:
+    """Starts processes that find our modules imported: one that is killed is replaced within a moment."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["benchmarks.parity_load", "benchmarks.parity_readers", "clicktrail.updater"])
+    return context
 
 
 class Writer(threading.Thread):
@@ -39,14 +45,13 @@ class Writer(threading.Thread):
 
 
 class Updater:
-    """A process that follows the log; what it says goes to a file."""
+    """A process that follows the log."""
 
-    def __init__(self, environ: dict[str, str], said: Path) -> None:
+    def __init__(self, settings: Settings, context: ForkServerContext) -> None:
         """Start it."""
-        command = [sys.executable, "-m", "clicktrail.updater", "--metrics-port", "0"]
-        self._said, self._since = said, 0.0
-        with said.open("wb") as stream:
-            self._process = subprocess.Popen(command, env=environ, stdout=stream, stderr=subprocess.STDOUT)
+        self._ready, self._since = context.Event(), 0.0
+        self._process: ForkServerProcess = context.Process(target=follow, args=(settings, self._ready), daemon=True)
+        self._process.start()
 
     def at_work(self) -> float:
         """For how many seconds it has been at work; 0 while it starts.
@@ -54,74 +59,57 @@ class Updater:
         Raises:
             RuntimeError: it ended by itself.
         """
-        if self._process.poll() is not None:
-            message = f"an updater ended with status {self._process.returncode}: {self._said.read_text()[-2000:]}"
+        if not self._process.is_alive():
+            message = f"an updater ended by itself, with status {self._process.exitcode}"
             raise RuntimeError(message)
-        if not self._since and b"updating" in self._said.read_bytes():
+        if not self._since and self._ready.is_set():
             self._since = time.monotonic()
         return time.monotonic() - self._since if self._since else 0.0
 
-    def end(self, number: int) -> None:
-        """End it by a signal."""
-        self._process.send_signal(number)
-        self._process.wait()
+    def kill(self) -> None:
+        """End it as a crash would (SIGKILL)."""
+        self._process.kill()
+        self._process.join()
+
+    def stop(self) -> None:
+        """End it in order."""
+        self._process.terminate()
+        self._process.join()
+
+
+def follow(settings: Settings, ready: Event) -> None:
+    """What an updater's process does."""
+    from clicktrail.updater import run
+
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    ready.set()
+    run(settings, stop=stop)
 
 
 class Updaters:
     """Processes that follow the log; one that is killed is started again."""
 
-    def __init__(self, environ: dict[str, str], number: int) -> None:
+    def __init__(self, start: Callable[[], Updater], number: int) -> None:
         """Start so many."""
-        self._environ, self._started = environ, 0
-        self._running = [self._start() for _ in range(number)]
-
-    def _start(self) -> Updater:
-        self._started += 1
-        return Updater(self._environ, Path(self._environ["CLICKTRAIL_HOME"]) / f"updater {self._started}")
+        self._start = start
+        self._running = [start() for _ in range(number)]
 
     def all_at_work(self) -> bool:
-        """Whether each has seen what is in the store: a second is enough."""
-        return all(one.at_work() > 1 for one in self._running)
+        """Whether each has seen what is in the store: two seconds are enough."""
+        return all(one.at_work() > 2 for one in self._running)  # noqa: PLR2004
 
-    def kill_one(self, rng: np.random.Generator) -> bool:
-        """Kill one that has been at work for a moment, where there is one."""
-        for place, one in enumerate(self._running):
-            if one.at_work() > rng.uniform(0.05, 3):
-                one.end(signal.SIGKILL)
-                self._running[place] = self._start()
-                return True
-        return False
+    def kill_one(self) -> bool:
+        """Kill the one that has been at work for longest, where one is."""
+        oldest = max(range(len(self._running)), key=lambda place: self._running[place].at_work())
+        if not self._running[oldest].at_work():
+            return False
+        self._running[oldest].kill()
+        self._running[oldest] = self._start()
+        return True
 
     def stop(self) -> None:
         """End them."""
         for one in self._running:
-            one.end(signal.SIGTERM)
+            one.stop()
         self._running = []
-
-
-class Reader:
-    """A process that reads until it has had enough; what it was answered goes to the read log."""
-
-    def __init__(self, environ: dict[str, str], reads: int, seed: int) -> None:
-        """Start it."""
-        command = [sys.executable, "-m", "benchmarks.parity", "--reads", str(reads), "--reader", str(seed)]
-        self._process = subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, text=True)
-
-    @property
-    def running(self) -> bool:
-        """Whether it is still at it."""
-        return self._process.poll() is None
-
-    def refused(self) -> int:
-        """How many batches were refused: while there was no state, an answer would have been wrong."""
-        said, _ = self._process.communicate()
-        if self._process.returncode:
-            message = f"a reader failed with status {self._process.returncode}"
-            raise RuntimeError(message)
-        return int(json.loads(said.splitlines()[-1])["refused"])
-
-    def stop(self) -> None:
-        """End it, done or not."""
-        if self.running:
-            self._process.kill()
-            self._process.wait()
