@@ -23,7 +23,7 @@ from clicktrail.publish import publish_bytes
 from clicktrail.settings import load
 from tests.worlds import write_cases  # the checkout's own: a benchmark runs from a checkout
 
-_EVENTS, _ROWS, _WORLDS = 1_000_000, 100_000, 500
+_EVENTS, _ROWS, _WORLDS, _FEW_WORLDS = 1_000_000, 100_000, 500, 60
 
 
 def make_point_in_time(folder: Path, events: int = _EVENTS, rows: int = _ROWS) -> None:
@@ -66,9 +66,11 @@ def _times(seconds: np.ndarray) -> pa.Array:
 def commands(folder: Path) -> dict[str, list[str]]:
     """Each measurement's arguments; what they read is made in `folder`."""
     write_cases(folder / "cases.json", _WORLDS, seed=0)
+    write_cases(folder / "few_cases.json", _FEW_WORLDS, seed=0)
     make_point_in_time(folder)
     known = {
         "time_semantics": ["--cases", str(folder / "cases.json")],
+        "conformance": ["--cases", str(folder / "few_cases.json")],
         "point_in_time": ["--data", str(folder), "--result", str(folder / "result.parquet")],
         "live_intake": ["--door", "http"],
         "online_store": ["--store", "sqlite"],

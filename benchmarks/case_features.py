@@ -125,7 +125,7 @@ def _aggregation(one: dict[str, Any]) -> Aggregation:
         case "label_rate":
             return label_rate(one["label"], of=of or [], delay=_seconds(one.get("delay_s") or 0), **options)
         case "ratio":
-            hop = options.get("hop")
+            hop = options["hop"]
             part = count(of, hop=hop) if one["part"] == "count" else total(one["field"], of=of, hop=hop)
             return ratio(part, window=_seconds(one["window_s"]), over=_seconds(one["over_s"]), name=one["name"])
     message = f"feature {one['name']!r}: kind {kind!r} is none of the time contract's"

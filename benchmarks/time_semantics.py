@@ -156,10 +156,18 @@ def accepted_mismatches(cases: list[dict[str, Any]], log: EventLog) -> int:
 
 
 def make_store(home: Path, cases_file: Path, url: str = "") -> tuple[FeatureStore, EventLog]:
-    """A Feast repo for the features of a file, after `feast apply`; and its empty log.
+    """A Feast repo for the features of a file (`write_repo`), after `feast apply`; and its empty log."""
+    repo = write_repo(home, cases_file, url)
+    feast = Path(sys.executable).with_name("feast")
+    subprocess.run([feast, "apply"], cwd=repo, check=True, stdout=subprocess.DEVNULL)
+    return FeatureStore(repo_path=repo), EventLog(Settings(home=home).log)
+
+
+def write_repo(home: Path, cases_file: Path, url: str = "") -> Path:
+    """Write a Feast repo for the features of a file; returns its folder.
 
     Args:
-        home: an empty folder.
+        home: an empty folder; the log will be that of its settings.
         cases_file: absolute path of the file.
         url: of the Redis that holds the online state; where empty, a SQLite file does.
     """
@@ -184,14 +192,13 @@ def make_store(home: Path, cases_file: Path, url: str = "") -> tuple[FeatureStor
             "type": "clicktrail.online_store.EventLogOnlineStore",
             "path": str(settings.online),
             "url": url,
+            "read_log_share": 0.0,
         },
         "batch_engine": {"type": "clicktrail.compute.EventLogComputeEngine"},
         "entity_key_serialization_version": 3,
     }
     (repo / "feature_store.yaml").write_text(yaml.safe_dump(configuration))
-    feast = Path(sys.executable).with_name("feast")
-    subprocess.run([feast, "apply"], cwd=repo, check=True, stdout=subprocess.DEVNULL)
-    return FeatureStore(repo_path=repo), EventLog(settings.log)
+    return repo
 
 
 def run(cases_file: Path, store: str = "sqlite") -> dict[str, int]:
