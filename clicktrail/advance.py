@@ -10,8 +10,8 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
+from clicktrail.catalogue import Catalogue
 from clicktrail.declarations import CATALOGUE_FIELDS, Declaration
 from clicktrail.entity_ids import SEPARATOR
 from clicktrail.event_log import EventLog
@@ -22,9 +22,6 @@ from clicktrail.state_fold import fold
 from clicktrail.state_records import Records
 from clicktrail.state_store import StateStore, Step
 from clicktrail.state_views import CODEC, Head, View, heads_of, partition_of, rebuild, sweep, switch, views_of
-
-if TYPE_CHECKING:
-    from clicktrail.catalogue import Catalogue
 
 STRETCH = 500_000
 """Log rows that one step applies at most."""
@@ -244,8 +241,6 @@ class Advance:
         """The catalogue, where folding looks at what it says."""
         if not set(declaration.drop_repeats) & set(CATALOGUE_FIELDS):
             return None
-        from clicktrail.catalogue import Catalogue  # few views ask for it
-
         path = self._log.path.parent / "catalogue" / "items_history.parquet"
         self._catalogue = Catalogue.load(path) if self._catalogue is None else self._catalogue.newest()
         return self._catalogue

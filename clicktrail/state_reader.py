@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
+from clicktrail.catalogue import Catalogue
 from clicktrail.declarations import CATALOGUE_FIELDS, Declaration
 from clicktrail.engine import values
 from clicktrail.history import AsOf
@@ -24,7 +25,6 @@ from clicktrail.state_target import open_store, shown
 from clicktrail.state_views import CODEC, Head, View, partition_of
 
 if TYPE_CHECKING:
-    from clicktrail.catalogue import Catalogue
     from clicktrail.read_log import Recorder
 
 _ATTEMPTS = 20
@@ -227,6 +227,4 @@ def _catalogue(path: Path | None, views: list[str]) -> Catalogue:
     if path is None:
         message = f"one of the views {views} has a field of the catalogue: say where it lies (catalogue=)"
         raise ValueError(message)
-    from clicktrail.catalogue import Catalogue  # few views ask for it
-
     return Catalogue.load(path)

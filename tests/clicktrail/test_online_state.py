@@ -14,12 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from benchmarks.arrivals import arrivals
 from clicktrail import advance, state_batches, state_fold
+from clicktrail.catalogue import HISTORY_SCHEMA
 from clicktrail.contract import arrow_schema
 from clicktrail.declarations import Declaration, from_json, to_json
 from clicktrail.declaring import aggregates, count, days, sequence, top
@@ -32,7 +34,7 @@ from clicktrail.online_state import (
     declarations_here,
 )
 from clicktrail.state_store import StateStore, Step
-from tests.clicktrail.test_engine import PAIR, RECENT, SECOND, TERMINAL, USER, VIEWS, expected, key_of
+from tests.clicktrail.test_engine import PAIR, RECENT, SECOND, TERMINAL, USER, VIEWS, expected, key_of, read_offline
 from tests.clicktrail.test_event_log import rows
 from tests.worlds import world
 
@@ -261,6 +263,38 @@ def test_events_of_one_moment_are_ordered_by_id_across_batches(place: Place, tmp
     view = declarations_here(target)[0]
     read = OnlineReader(target, [view]).read("ids_v1", ["u"], NOW)
     assert read.columns["item_id"].to_pylist() == [["a", "ab", "b", "c", "é"]]
+
+
+def test_what_the_catalogue_knew_is_read_and_parts_repeats(place: Place, tmp_path: Path) -> None:
+    """Fields of the catalogue are those of the event's moment; a state that is folded by them reads as the log does."""
+    view = sequence(
+        name="shelf_v1",
+        entity_key="user_id",
+        last=2,
+        fields=["item_title", "item_id"],
+        drop_repeats=["item_category_id"],
+    )
+    early, late = 1_700_000_000 * SECOND, 1_700_000_003 * SECOND
+    versions = [("a", "x", "A", early - 9), ("a", "y", "A2", late), ("b", "x", "B", early - 9)]
+    history = tmp_path / "catalogue" / "items_history.parquet"
+    history.parent.mkdir()
+    table = [
+        {"item_id": item, "category_id": category, "title": title, "known_at": known, "version": 1}
+        for item, category, title, known in versions
+    ]
+    pq.write_table(pa.Table.from_pylist(table, schema=HISTORY_SCHEMA), history)
+    log, target = EventLog(tmp_path / "log"), place()
+    with pytest.raises(ValueError, match="catalogue="):
+        OnlineReader(target, [view])
+    with pytest.MonkeyPatch.context() as patch:
+        small(patch, stretch=1, room=0)
+        log.append(rows(*({"item_id": item} for item in "abcabba")))  # shelves: x x null x x x y
+        OnlineState(target).catch_up(log, view)
+    t = early + 100 * SECOND
+    online = OnlineReader(target, [view], catalogue=history).read("shelf_v1", ["u"], t).columns
+    offline = read_offline(log, view, "u", t // SECOND)
+    assert {name: column[0].as_py() for name, column in online.items()} == offline
+    assert offline == {"item_title": ["A", "A2"], "item_id": ["a", "a"]}
 
 
 # ---- forgetting
