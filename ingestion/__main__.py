@@ -100,6 +100,8 @@ def _print_intake(outcome: Outcome, sides: list[SideOutcome]) -> None:
             print(
                 f"\n{side.name}: {side.rows:,} rows in, {side.published:,} published, {side.copies:,} copies, "
                 f"{rejected:,} quarantined"
+                + (f", {side.older:,} older versions" if side.older else "")
+                + (f"; the history grew by {side.versions:,}" if side.versions else "")
             )
     for title, rules in [("quarantined", outcome.quarantined)] + [
         (f"quarantined in {side.name}", list(side.quarantined)) for side in sides if not side.stops

@@ -1,4 +1,7 @@
-"""Side tables: items and users, held to their contract and published whole. The newest files are the catalogue."""
+"""Side tables: items and users, held to their contract and published whole. The newest files are the catalogue.
+
+Of items every version is kept as well (`ingestion.item_history`): a training example may see what was known then.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +14,15 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from clicktrail.catalogue import KNOWN_AT
+from clicktrail.clock import read_time
 from clicktrail.contract import ITEM_COLUMNS, USER_COLUMNS, Column, arrow_schema
+from clicktrail.event_log import EventLog
 from clicktrail.publish import publish_file
 from clicktrail.settings import Settings
 from ingestion.casting import cast_side
+from ingestion.intake import one_at_a_time
+from ingestion.item_history import grow
 from ingestion.mapping import Mapping, SideTable
 from ingestion.prepare import unreadable_rows
 from ingestion.readers import digest_of, read_source
@@ -30,26 +38,59 @@ _LEAST = 0.5  # a catalogue that lost half of its rows since last time is not wh
 
 @dataclass(frozen=True, kw_only=True)
 class SideOutcome:
-    """What became of a side table. `rows` = `published` + `copies` + quarantined rows, unless it was stopped."""
+    """What became of a side table. Unless it was stopped, `rows` = `published` + `older` + `copies` + quarantined rows.
+
+    `older`: rows of items that the same files tell something newer of; `versions`: what it added to the items' history.
+    """
 
     name: str
     rows: int = 0
     published: int = 0
+    older: int = 0
     copies: int = 0
+    versions: int = 0
     known: bool = False
     quarantined: tuple[RuleCount, ...] = ()
     stops: tuple[Stop, ...] = ()
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Side:
+    """A side table on its way in: `columns` is its contract, with `known_at` where the source records it."""
+
+    name: str
+    files: Sequence[Path]
+    table: SideTable
+    contract: tuple[Column, ...]
+    history: Path | None = None
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        dated = any(one.target.name == KNOWN_AT.name for one in self.table.columns)
+        return (*self.contract, KNOWN_AT) if dated else self.contract
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """A row of these is one row; said twice, it is a copy or a conflict."""
+        dated = [KNOWN_AT.name] if KNOWN_AT in self.columns else []
+        return (self.contract[0].name, *dated)
+
+
 def take_in_side_tables(
     path: Path, mapping: Mapping, settings: Settings, *, gate: Gate, allow: Sequence[str] = ()
 ) -> list[SideOutcome]:
-    """Publish the side tables that the mapping names and that lie at `path` or beside it."""
+    """Publish the side tables that the mapping names and that lie at `path` or beside it.
+
+    What a file of items says is known from now on, by the shop's clock, where the source does not record it.
+    """
     outcomes = []
     for name, table, contract in (("items", mapping.items, ITEM_COLUMNS), ("users", mapping.users, USER_COLUMNS)):
         files = _find(path, table) if table else []
         if table and files:
-            outcomes.append(_take_in(name, files, table, contract, mapping, settings, gate, allow))
+            history = settings.item_history if name == "items" else None
+            side = _Side(name=name, files=files, table=table, contract=contract, history=history)
+            with one_at_a_time(settings):
+                outcomes.append(_take_in(side, mapping, settings, gate, allow))
     return outcomes
 
 
@@ -63,72 +104,93 @@ def _find(path: Path, table: SideTable) -> list[Path]:
     return []
 
 
-def _take_in(
-    name: str,
-    files: Sequence[Path],
-    table: SideTable,
-    contract: tuple[Column, ...],
-    mapping: Mapping,
-    settings: Settings,
-    gate: Gate,
-    allow: Sequence[str],
-) -> SideOutcome:
-    target = settings.catalogue / f"{name}.parquet"
+def _take_in(side: _Side, mapping: Mapping, settings: Settings, gate: Gate, allow: Sequence[str]) -> SideOutcome:
+    target = settings.catalogue / f"{side.name}.parquet"
     # the mapping is part of what makes a catalogue: read otherwise, it is another
     digest = hashlib.sha256(
-        "".join([*(digest_of(file) for file in files), repr(table.columns), mapping.timezone]).encode()
+        "".join([*(digest_of(file) for file in side.files), repr(side.table.columns), mapping.timezone]).encode()
     ).hexdigest()
     before = pq.read_metadata(target) if target.exists() else None
-    if before and (before.metadata or {}).get(_DIGEST) == digest.encode():
-        return SideOutcome(name=name, known=True, published=before.num_rows)
-    goods, bads, rows = [], [], 0
+    whole = side.history is None or side.history.exists()
+    if before and whole and (before.metadata or {}).get(_DIGEST) == digest.encode():
+        return SideOutcome(name=side.name, known=True, published=before.num_rows)
     try:
-        for file in files:
-            required = [one.source for one in table.columns if one.source and not one.optional]
-            optional = [one.source for one in table.columns if one.optional]
-            source = read_source(file, required=required, optional=optional, options=mapping.options)
-            cast = cast_side(source, table.columns, contract, mapping)
-            routed = route(cast.table, file=file.name, rows=source.rows, failures=cast.failures, columns=contract)
-            goods.append(
-                routed.good.append_column(
-                    "__file", pa.array([file.name] * routed.good.num_rows, pa.string())
-                ).append_column("__row", pa.array(source.rows[routed.kept]))
-            )
-            bads += [unreadable_rows(file.name, source.unreadable), routed.bad]
-            rows += source.rows_in
+        given, bad, rows = _read(side, mapping)
     except BatchStoppedError as error:
-        return SideOutcome(name=name, stops=error.stops)
-    good, copies, conflicts = _unique(pa.concat_tables(goods), contract)
-    bad = pa.concat_tables([*bads, conflicts])
-    assert rows == good.num_rows + copies + bad.num_rows, (rows, good.num_rows, copies, bad.num_rows)  # noqa: S101
-    stops = [failed.stop() for failed in gate.check(name, good, contract)]
+        return SideOutcome(name=side.name, stops=error.stops)
+    unique, copies, conflicts = _unique(given, side)
+    contract = arrow_schema(side.contract)
+    history, versions, refused = None, 0, QUARANTINE_SCHEMA.empty_table()
+    good = unique.select(contract.names).cast(contract)
+    if side.history is not None:
+        so_far = pq.read_table(side.history) if side.history.exists() else None
+        grown = grow(so_far, unique, now=read_time(settings.clock, EventLog(settings.log).end_time()))
+        good, history, versions, refused = grown.newest, grown.history, grown.added, grown.refused
+    bad = pa.concat_tables([bad, conflicts, refused])
+    older = unique.num_rows - refused.num_rows - good.num_rows
+    assert rows == good.num_rows + older + copies + bad.num_rows, (rows, good.num_rows, older, copies, bad.num_rows)  # noqa: S101
+    stops = [failed.stop() for failed in gate.check(side.name, good, side.contract)]
     usual = before.num_rows if before else 0
     if good.num_rows < usual * _LEAST and "volume" not in allow:
         stops.append(
             Stop(
                 rule="volume",
-                subject=name,
+                subject=side.name,
                 reason=f"{good.num_rows} good rows, the published table has {usual}",
                 remedy="send the whole table; if it has really shrunk, take it in with --allow volume",
             )
         )
     counts = tuple(count_rules(bad))
     if stops:
-        return SideOutcome(name=name, rows=rows, quarantined=counts, stops=tuple(stops))
+        return SideOutcome(name=side.name, rows=rows, quarantined=counts, stops=tuple(stops))
     publish_quarantine(settings.quarantine, digest, bad)
+    if side.history is not None and (versions or not side.history.exists()):
+        # first: killed after it, the table is taken in again, and adds nothing to a history that has it
+        publish_file(side.history, lambda aside: pq.write_table(history, aside, compression="zstd"), "catalogue")
     marked = good.replace_schema_metadata({_DIGEST: digest.encode()})
     publish_file(target, lambda aside: pq.write_table(marked, aside, compression="zstd"), "catalogue")
-    return SideOutcome(name=name, rows=rows, published=good.num_rows, copies=copies, quarantined=counts)
+    return SideOutcome(
+        name=side.name,
+        rows=rows,
+        published=good.num_rows,
+        older=older,
+        copies=copies,
+        versions=versions,
+        quarantined=counts,
+    )
 
 
-def _unique(table: pa.Table, contract: tuple[Column, ...]) -> tuple[pa.Table, int, pa.Table]:
+def _read(side: _Side, mapping: Mapping) -> tuple[pa.Table, pa.Table, int]:
+    """Rows that keep the row rules, with `__file` and `__row`; those that do not (`QUARANTINE_SCHEMA`); rows in.
+
+    Raises:
+        BatchStoppedError: a file cannot be read, or lacks a column.
+    """
+    goods, bads, rows = [], [], 0
+    required = [one.source for one in side.table.columns if one.source and not one.optional]
+    optional = [one.source for one in side.table.columns if one.optional]
+    for file in side.files:
+        source = read_source(file, required=required, optional=optional, options=mapping.options)
+        cast = cast_side(source, side.table.columns, side.columns, mapping)
+        routed = route(cast.table, file=file.name, rows=source.rows, failures=cast.failures, columns=side.columns)
+        goods.append(
+            routed.good.append_column(
+                "__file", pa.array([file.name] * routed.good.num_rows, pa.string())
+            ).append_column("__row", pa.array(source.rows[routed.kept]))
+        )
+        bads += [unreadable_rows(file.name, source.unreadable), routed.bad]
+        rows += source.rows_in
+    return pa.concat_tables(goods), pa.concat_tables(bads), rows
+
+
+def _unique(table: pa.Table, side: _Side) -> tuple[pa.Table, int, pa.Table]:
     """The first row of each key stands; the same again is a copy, other content a conflict.
 
     Returns:
-        Contract table by key, number of copies, conflicts (`QUARANTINE_SCHEMA`).
+        The rows by key, number of copies, conflicts (`QUARANTINE_SCHEMA`).
     """
-    key, names = contract[0].name, [column.name for column in contract]
-    content = ", ".join(f"coalesce(cast({name} as varchar), chr(0))" for name in names)
+    names, key = table.column_names, ", ".join(side.key)
+    content = ", ".join(f"coalesce(cast({column.name} as varchar), chr(0))" for column in side.columns)
     with duckdb.connect() as con:
         con.execute("set timezone = 'UTC'")
         con.register("given", table.append_column("__at", pa.array(range(table.num_rows), pa.int64())))
@@ -140,10 +202,11 @@ def _unique(table: pa.Table, contract: tuple[Column, ...]) -> tuple[pa.Table, in
         )
         good = con.sql(f"select {', '.join(names)} from fate where nth = 1 order by {key}").to_arrow_table()
         copies = con.sql("select count(*) from fate where nth > 1 and content = first_content").fetchall()[0][0]
+        name = side.key[0]
         conflicts = con.sql(
-            f"select __file as file, __row as row, {key} as event_id, 'conflict' as rule, '{key}' as \"column\", "
-            f"{key} as value, 'a row with this {key} and other content came first' as reason, "
+            f"select __file as file, __row as row, {name} as event_id, 'conflict' as rule, '{name}' as \"column\", "
+            f"{name} as value, 'a row with this {key} and other content came first' as reason, "
             f"'send one row for each {key}' as remedy, '' as also "
             "from fate where nth > 1 and content <> first_content order by __at"
         ).to_arrow_table()
-    return good.cast(arrow_schema(contract)), int(copies), conflicts.cast(QUARANTINE_SCHEMA)
+    return good.cast(table.schema), int(copies), conflicts.cast(QUARANTINE_SCHEMA)

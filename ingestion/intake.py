@@ -103,7 +103,7 @@ def take_in(
     side = [glob for table in (mapping.items, mapping.users) if table for glob in table.files]
     files = find_files(path, mapping.include, (*mapping.exclude, *side))
     intake = _Intake(path=path, mapping=mapping, settings=settings, gate=gate, allow=frozenset(allow))
-    with _one_at_a_time(settings), tqdm(total=len(files), desc="ingest", unit="file", disable=not progress) as bar:
+    with one_at_a_time(settings), tqdm(total=len(files), desc="ingest", unit="file", disable=not progress) as bar:
         intake.start()
         for file in files:
             intake.consider(file)
@@ -247,7 +247,7 @@ def _rejected_rows(group: Sequence[Prepared], events: pa.Table, appended: Append
 
 
 @contextmanager
-def _one_at_a_time(settings: Settings) -> Iterator[None]:
+def one_at_a_time(settings: Settings) -> Iterator[None]:
     """Two intakes at once would judge the same file twice: the second waits for the first."""
     settings.shop_home.mkdir(parents=True, exist_ok=True)
     with (settings.shop_home / ".intake.lock").open("w") as handle:

@@ -12,6 +12,7 @@
              #             | { assume = "0s" }               history loaded in bulk: event time + lag
 [[labels]]   # label, column, values = {theirs = 1}, ignore = [...], known_after = "7d"
 [items]      # files = [globs], and [items.columns] as above: a side table; [users] likewise
+             # [items.columns] known_at = "column": where the source records when each row was written
 ```
 """
 
@@ -31,6 +32,7 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
+from clicktrail.catalogue import KNOWN_AT
 from clicktrail.contract import EVENT_COLUMNS, ITEM_COLUMNS, USER_COLUMNS, Column
 from ingestion.source import FileOptions
 
@@ -197,7 +199,7 @@ def parse_mapping(tree: dict[str, Any], *, name: str, path: Path) -> Mapping:
         arrival=arrival,
         hashed_id=hashed,
         labels=labels,
-        items=_side(where, tree, "items", ITEM_COLUMNS),
+        items=_side(where, tree, "items", (*ITEM_COLUMNS, KNOWN_AT)),
         users=_side(where, tree, "users", USER_COLUMNS),
     )
     secret = set(where.strings(source, "never_read", "source")) & {*mapping.required, *mapping.optional}
