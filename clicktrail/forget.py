@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import sqlite3
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -69,7 +71,7 @@ def forget(
     Args:
         settings: the shop.
         users: their ids.
-        now: erase their rows from the log's segments too, which are written anew.
+        now: erase their rows from the log's segments too, and from SQLite's freed pages: both are written anew.
         at: names the report; the wall clock by default.
         progress: is told each place before it is worked on.
 
@@ -109,6 +111,7 @@ def forget(
     if now:
         progress("segments")
         log.compact()
+        _shred(settings)
     out.in_segments = sum(segment.hidden_rows for segment in log.segments)
     out.trained = trained_on(settings, log, found, sets)
     moment = at or datetime.now(UTC)
@@ -116,6 +119,14 @@ def forget(
     publish_bytes(report, json.dumps(out.to_json(moment.isoformat()), indent=1).encode(), "forget.report")
     (settings.forgotten / _PENDING).unlink(missing_ok=True)
     return out
+
+
+def _shred(settings: Settings) -> None:
+    """Have SQLite write its file anew: the pages that it has freed still hold what was in them."""
+    if settings.online.is_file():
+        with closing(sqlite3.connect(settings.online, timeout=60, isolation_level=None)) as con:
+            con.execute("vacuum")
+            con.execute("pragma wal_checkpoint(truncate)")
 
 
 def _noted(settings: Settings, found: Traces) -> Traces:
@@ -143,7 +154,7 @@ def render(done: Forgotten) -> str:
     lines += ["", "remains"]
     if done.in_segments:
         lines.append(f"  {done.in_segments:,} hidden rows of forgotten users in the log's segments, until these are")
-        lines.append("  written next: --now does it")
+        lines.append("  written next, and bytes in SQLite's freed pages: ARGS=--now writes both anew")
     lines += [f"  {one.kind} {one.name}: may have learned from them; retrain, then delete it" for one in done.trained]
     lines += [
         "  the tombstone: the ids in the log's manifest, so that their events do not come in again",
