@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
+import redis
 
 from clicktrail import read_log
 from clicktrail.contract import USER_COLUMNS, arrow_schema
@@ -85,9 +86,9 @@ def training_folder(settings: Settings, key: str, **manifest: Any) -> Path:  # n
     return folder
 
 
-def fill(home: Path) -> Settings:
+def fill(home: Path, url: str = "") -> Settings:
     """A shop where `ann` paid with card A at T1, where `bob` paid too, and `bob` alone at T2; all that is derived."""
-    settings = Settings(home=home / "home", bentoml_home=home / "bentoml")
+    settings = Settings(home=home / "home", bentoml_home=home / "bentoml", online_url=url)
     log = EventLog(settings.log)
     log.append(rows(payment("b0", "bob", "T2", "B", 1)))
     before = log.digest()
@@ -288,6 +289,18 @@ def test_killed_anywhere_it_can_be_done_again(shop: Settings, moment: str) -> No
     assert done.removed["events and labels in the log"] == 3
     assert "fraud/knows her" in {one.name for one in done.trained}
     check(shop)
+
+
+def test_on_redis_too(tmp_path: Path, redis_url: str) -> None:
+    """The same from a state in Redis, in which no key or value of theirs is left."""
+    settings = fill(tmp_path, f"{redis_url}#forget")
+    client = redis.Redis.from_url(redis_url)
+    assert any(b"ann" in key for key in client.scan_iter("*forget*"))
+    forget(settings, ["ann"], now=True)
+    check(settings)
+    keys = list(client.scan_iter("*forget*"))
+    assert keys
+    assert not any(b"ann" in key or (client.type(key) == b"string" and b"ann" in client.get(key)) for key in keys)
 
 
 def test_the_command(shop: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
