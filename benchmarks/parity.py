@@ -59,8 +59,9 @@ def run(reads: int, store: str, kills: int, seed: int = 0) -> dict[str, Any]:
             for number in range(READERS)
         ]
         writer = Writer(log, shop)
-        for one in (*readers, writer):
-            one.start()
+        for reader in readers:
+            reader.start()
+        writer.start()
         stack.callback(writer.stop)
         trouble = make_trouble(settings, log, updaters, kills, np.random.default_rng(seed), url)
         enough.set()

@@ -130,7 +130,7 @@ class Shop:
         for row in range(rows):
             user, event = int(users[row]), int(events[row])
             self._number += 1
-            one = {
+            one: dict[str, Any] = {
                 "event_id": f"e{self._number}",
                 "user_id": f"u{user}",
                 "item_id": f"i{items[row]}",

@@ -17,6 +17,7 @@ import random
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -103,7 +104,7 @@ class Recorder:
                 {_DECLARATION: json.dumps(to_json(declaration)).encode()}
             )
             path = self._folder / view / f"{time.time_ns() // 1_000:016d}-{os.getpid()}-{self._number}.parquet"
-            publish_file(path, lambda aside, table=table: _write(table, aside), "read_log")
+            publish_file(path, partial(_write, table), "read_log")
         if kept:
             _make_room(self._folder, self._limit)
 

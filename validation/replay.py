@@ -22,8 +22,9 @@ from clicktrail.event_log import EventLog
 from clicktrail.history import History, Labels, label_key, label_steps, starts_of
 from clicktrail.kernels.arrays import readonly
 from clicktrail.kernels.slices import first_not_before
+from clicktrail.label_events import read_labels
 from clicktrail.layout import lay_out
-from clicktrail.offline import entity_codes, load_history, read_labels
+from clicktrail.offline import entity_codes, load_history
 from clicktrail.read_log import plain
 
 _LAID_OUT = 4_000_000
