@@ -101,7 +101,7 @@ def start(bundle: str, folder: Path, log: Path, environ: dict[str, str]) -> Serv
 
 def wait_until_ready(server: Server) -> None:
     """Return when the service answers, or fail with what it said."""
-    deadline = time.monotonic() + 90
+    deadline = time.monotonic() + 240  # three at once on a busy machine, each compiling what it needs
     while time.monotonic() < deadline and server.process.poll() is None:
         try:
             if server.client.get("/readyz").status_code == 200:
