@@ -98,9 +98,7 @@ def feast(log: EventLog, data: Path, last: int, declaration: Declaration) -> dic
         theirs = FeatureStore(config=RepoConfig(**base, offline_store={"type": "duckdb"}))
         source = FileSource(name="snapshots", path=str(snapshots), timestamp_field="event_timestamp")
         schema = [Field(name=field, dtype=Array(Int64 if field == "price_minor" else String)) for field in FIELDS]
-        peer_view = FeatureView(
-            name=declaration.name, entities=[user], ttl=timedelta(0), schema=schema, source=source
-        )
+        peer_view = FeatureView(name=declaration.name, entities=[user], ttl=timedelta(0), schema=schema, source=source)
         theirs.apply([user, peer_view])
         base["registry"] = {"registry_type": "sql", "path": f"sqlite:///{folder}/ours.db"}
         offline = {"type": "clicktrail.offline_store.EventLogOfflineStore", "log_path": str(log.path)}
@@ -134,9 +132,11 @@ def _write_snapshots(log: EventLog, last: int, path: Path, read: Any) -> None:  
 def table(figures: dict[str, Any]) -> str:
     """The parts with their seconds and memory, as text."""
     lines = [f"{figures['events']:,} events x {figures['rows']:,} rows", f"{'part':24}{'seconds':>10}{'GiB':>8}"]
-    for name in ("jagged", "lists", "numpy", "duckdb", "ours_through_feast", "feast"):
-        if f"{name}_seconds" in figures:
-            lines.append(f"{name:24}{figures[f'{name}_seconds']:>10}{figures.get(f'{name}_peak_gib', ''):>8}")
+    lines += [
+        f"{name:24}{figures[f'{name}_seconds']:>10}{figures.get(f'{name}_peak_gib', ''):>8}"
+        for name in ("jagged", "lists", "numpy", "duckdb", "ours_through_feast", "feast")
+        if f"{name}_seconds" in figures
+    ]
     return "\n".join(lines)
 
 

@@ -189,7 +189,7 @@ class Declaration:
 
     @property
     def fingerprint(self) -> str:
-        """Digest of all that decides a value; what a later version of the library adds and a view leaves alone is not."""
+        """Digest of all that decides a value; options that a view leaves as they are by default are not part of it."""
         decided = {**_decided(self), "aggregates": [_decided(one) for one in self.aggregates]}
         text = json.dumps({"semantics": SEMANTICS, **decided}, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()

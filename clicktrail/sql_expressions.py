@@ -22,9 +22,26 @@ _HELD_BACK = ("event_id", "ingested_at", "source_seq", "label_of", "label", "lab
 _USABLE = tuple(name for name in _FIELDS if name not in _HELD_BACK)
 _INTEGERS = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT", "UINTEGER", "BOOLEAN")
 _CHANGING = frozenset(
-    ("now", "current_timestamp", "get_current_timestamp", "current_date", "today", "get_current_time", "current_time")
-    + ("random", "setseed", "uuid", "gen_random_uuid", "transaction_timestamp", "txid_current", "nextval", "currval")
-    + ("approx_count_distinct", "approx_quantile", "reservoir_quantile")
+    (
+        "now",
+        "current_timestamp",
+        "get_current_timestamp",
+        "transaction_timestamp",
+        "current_date",
+        "today",
+        "current_time",
+        "get_current_time",
+        "random",
+        "setseed",
+        "uuid",
+        "gen_random_uuid",
+        "txid_current",
+        "nextval",
+        "currval",
+        "approx_count_distinct",
+        "approx_quantile",
+        "reservoir_quantile",
+    )
 )
 
 
