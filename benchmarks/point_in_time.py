@@ -173,8 +173,8 @@ def main() -> None:
         names = fill(log, arguments.data / "events.parquet")
         figures["append_seconds"] = round(time.perf_counter() - began, 1)
         for name in wanted:
-            command = [sys.executable, "-m", "benchmarks.point_in_time", "--part", name, "--log", log.path]
-            command += ["--data", arguments.data, "--last", str(arguments.last), "--result", arguments.result]
+            command = [sys.executable, "-m", "benchmarks.point_in_time", "--part", name, "--log", str(log.path)]
+            command += ["--data", str(arguments.data), "--last", str(arguments.last), "--result", str(arguments.result)]
             figures |= json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
     figures["values"] = restore_names(arguments.result, names)
     figures |= {"seconds": figures["lists_seconds"], "peak_gib": figures["lists_peak_gib"]}

@@ -87,7 +87,7 @@ def feast(log: EventLog, data: Path, last: int, declaration: Declaration) -> dic
 
     rows = pq.read_table(data / "rows.parquet").to_pandas()
     user = Entity(name="user", join_keys=["user_id"], value_type=ValueType.STRING)
-    about = {"owner": "benchmarks@example.com", "description": "the last events of a user"}
+    about: dict[str, Any] = {"owner": "benchmarks@example.com", "description": "the last events of a user"}
     with tempfile.TemporaryDirectory() as folder:
         base = {"project": "peer", "provider": "local", "entity_key_serialization_version": 3}
         base["registry"] = {"registry_type": "sql", "path": f"sqlite:///{folder}/theirs.db"}

@@ -58,11 +58,16 @@ class Aggregation:
     uses: tuple[str, ...] = ()
 
 
-class Options(TypedDict, total=False):
-    """What every aggregation may say for itself: its windows and hop instead of the view's, its name."""
+class Windows(TypedDict, total=False):
+    """The windows and hop that an aggregation has instead of its view's."""
 
     windows: Sequence[timedelta]
     hop: timedelta
+
+
+class Options(Windows, total=False):
+    """What every aggregation may say for itself: its windows and hop, and its name."""
+
     name: str
 
 
@@ -167,7 +172,7 @@ def ratio(part: Aggregation, *, window: timedelta, over: timedelta, name: str = 
     return replace(part, kind="ratio", part=part.kind, windows=[window], over=over, name=name)
 
 
-def sql(expression: str, *, name: str, of: Events = None, **options: Unpack[Options]) -> Aggregation:
+def sql(expression: str, *, name: str, of: Events = None, **options: Unpack[Windows]) -> Aggregation:
     """A DuckDB aggregate expression over the events of the window, for what the others cannot say.
 
     It sees the fields of the contract of those events alone that are visible and in the window, so the time rules
@@ -180,9 +185,7 @@ def sql(expression: str, *, name: str, of: Events = None, **options: Unpack[Opti
     from clicktrail.sql_expressions import check
 
     uses, sql_type = check(expression, name)
-    return Aggregation(
-        kind="sql", sql=expression, uses=uses, sql_type=sql_type, of=_of(of), **{**options, "name": name}
-    )
+    return Aggregation(kind="sql", sql=expression, uses=uses, sql_type=sql_type, of=_of(of), name=name, **options)
 
 
 def sequence(

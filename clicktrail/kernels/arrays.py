@@ -7,6 +7,6 @@ import numpy as np
 
 def readonly(values: np.ndarray, dtype: type = np.int64) -> np.ndarray:
     """The same values as a contiguous read-only array of `dtype`; copied only where that takes a copy."""
-    view = np.ascontiguousarray(values, dtype).view()
+    view: np.ndarray = np.ascontiguousarray(values, dtype).view()
     view.flags.writeable = False
     return view

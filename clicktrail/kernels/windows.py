@@ -408,7 +408,9 @@ def squared_gaps(
 
 
 @njit(cache=True)
-def _gained(place: int, oldest: int, beyond: int, inside: np.ndarray, moment: np.ndarray, by_moment: np.ndarray) -> int:
+def _gained(
+    place: int, oldest: int, beyond: int, inside: np.ndarray, moment: np.ndarray, by_moment: np.ndarray
+) -> np.int64:
     """What the squared gaps gain by the event at `place` between its neighbours in oldest..beyond."""
     low, high = place - 1, place + 1
     while low >= oldest and not inside[low]:
