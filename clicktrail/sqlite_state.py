@@ -14,12 +14,14 @@ from pathlib import Path
 from clicktrail.state_store import Held, Step
 
 _TABLES = """
+begin immediate;
 create table if not exists state_texts (name text primary key, text text not null) without rowid;
 create table if not exists state_generations (id integer primary key autoincrement, name text not null unique);
 create table if not exists state_chunks (generation integer not null, entity text not null, moment integer not null,
                                          chunk blob not null, primary key (generation, entity, moment)) without rowid;
 drop table if exists state; -- an older version's
 drop table if exists meta;
+commit;
 """
 _AT_ONCE = 10_000
 _MAPPED_BYTES = 2**32
@@ -184,7 +186,10 @@ class SqliteState:
         if identity != self._read:  # another file took its place: an open connection still reads the old one
             self._close_readers()
             self._read = identity
-        con = self._readers.pop() if self._readers else self._open()
+        try:
+            con = self._readers.pop()
+        except IndexError:
+            con = self._open()
         if con is None:
             yield None
             return
@@ -193,7 +198,10 @@ class SqliteState:
             yield con
         finally:
             con.execute("rollback")
-            self._readers.append(con)
+            if identity == self._read:
+                self._readers.append(con)
+            else:
+                con.close()
 
     def _open(self) -> sqlite3.Connection | None:
         if not self.path.exists():

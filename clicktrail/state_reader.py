@@ -76,7 +76,7 @@ class OnlineReader:
         self._catalogue: Catalogue | None = None
         if any(set(one.inputs) & set(CATALOGUE_FIELDS) for one in declarations):
             self._catalogue = _catalogue(catalogue, list(self._declarations))
-        self._views: dict[str, tuple[str, View]] = {}
+        self._views: dict[str, tuple[str, View, list[str]]] = {}
         self._seen: dict[tuple[str, int], Head] = {}
         texts, _ = self._store.read([f"view:{name}" for name in self._declarations], [])
         for name, text in zip(self._declarations, texts, strict=True):
@@ -133,18 +133,18 @@ class OnlineReader:
         for _ in range(_ATTEMPTS):
             known = [self._views[name] for name, _ in asked]
             names = [f"view:{name}" for name, _ in asked]
-            heads = [name for _, view in known for name in view.heads(view.live)]
-            wanted = [(view.live, entities) for (_, view), (_, entities) in zip(known, asked, strict=True)]
+            heads = [name for *_, mine in known for name in mine]
+            wanted = [(view.live, entities) for (_, view, _), (_, entities) in zip(known, asked, strict=True)]
             texts, held = self._store.read([*names, *heads], wanted)
             moved = False
-            for (name, _), text, (expected, _) in zip(asked, texts[: len(asked)], known, strict=True):
+            for (name, _), text, (expected, *_) in zip(asked, texts[: len(asked)], known, strict=True):
                 if text != expected:  # readers move over to another generation, or the store is not what it was
                     self._learn(name, text)
                     moved = True
             if moved:
                 continue
             out, at = [], len(asked)
-            for (name, _), (_, view), one in zip(asked, known, held, strict=True):
+            for (name, _), (_, view, _), one in zip(asked, known, held, strict=True):
                 out.append((view, self._heads(name, texts[at : at + view.partitions]), one))
                 at += view.partitions
             return out
@@ -182,7 +182,7 @@ class OnlineReader:
                 f"the state of view {name!r} in {self._shown} is not complete yet: run `make materialize`, or wait"
             )
             raise StateMissingError(message)
-        self._views[name] = (text, view)
+        self._views[name] = (text, view, view.heads(view.live))
 
     def _as_of(self) -> AsOf | None:
         if self._catalogue is not None:

@@ -153,7 +153,10 @@ def main() -> None:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    run(load(), metrics_port=arguments.metrics_port, rebuild=tuple(arguments.rebuild), stop=stop)
+    try:
+        run(load(), metrics_port=arguments.metrics_port, rebuild=tuple(arguments.rebuild), stop=stop)
+    except (ValueError, OSError) as error:
+        raise SystemExit(str(error)) from error
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ from clicktrail.leases import SECONDS, Leases
 from clicktrail.online_state import OnlineReader, OnlineState, StateMissingError, StateWentBackError
 from clicktrail.settings import Settings
 from clicktrail.state_target import open_store
-from clicktrail.updater import Updater
+from clicktrail.updater import Updater, run
 from clicktrail.updater_metrics import Metrics, serve
 from tests.clicktrail.test_event_log import rows
 
@@ -199,6 +199,31 @@ def test_an_updater_makes_an_emptied_store_whole(settings: Settings, tmp_path: P
             pass
         t = (START + 100) * SECOND
         assert everything(f"{url}#shop", t) == calm(settings, tmp_path, t)
+
+
+def test_an_updater_builds_a_view_anew_when_it_is_told_to(settings: Settings, tmp_path: Path) -> None:
+    """It is readable all the while, ends up the same, and only the new generation stays."""
+    log, state = EventLog(settings.log), OnlineState(settings.online)
+    log.append(payments(0, 60, random.Random(0)))  # noqa: S311
+    for view in VIEWS:
+        state.catch_up(log, view)
+    old = {name.rpartition(":")[0] for name in state.store.texts("head:")}
+    stop = threading.Event()
+    updater = threading.Thread(target=run, args=(settings,), kwargs={"rebuild": ("spent_v1",), "stop": stop})
+    updater.start()
+    try:
+        while old == {name.rpartition(":")[0] for name in state.store.texts("head:")} or any(
+            view.rebuilding for view in state.views().values()
+        ):
+            assert OnlineReader(settings.online_state, VIEWS).read("spent_v1", TERMINALS, 0).known == [True] * 3
+    finally:
+        stop.set()
+        updater.join()
+    t = (START + 100) * SECOND
+    assert everything(settings.online_state, t) == calm(settings, tmp_path, t)
+    assert len(state.store.texts("head:")) == 2
+    with pytest.raises(ValueError, match="no state of view 'other_v1'"):
+        run(settings, rebuild=("other_v1",), stop=stop)
 
 
 # ---- several processes, and kills
