@@ -186,6 +186,7 @@ class SqliteState:
         if identity != self._read:  # another file took its place: an open connection still reads the old one
             self._close_readers()
             self._read = identity
+        con: sqlite3.Connection | None
         try:
             con = self._readers.pop()
         except IndexError:
