@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,8 +38,12 @@ class Trained:
 
 
 def from_read_log(settings: Settings, found: Traces) -> int:
-    """Reads of the users, and of everybody whose values their events may have made: they can't be replayed either."""
+    """Reads of the users, and of everybody whose values their events may have made: they can't be replayed either.
+
+    What processes still hold in memory of reads up to now they drop.
+    """
     removed = 0
+    read_log.forget_before(settings.read_log, time.time_ns() // 1_000)
     for path in read_log.files(settings.read_log):
         try:
             declaration, table = read_log.read(path)

@@ -27,7 +27,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from clicktrail.declarations import Declaration, from_json, to_json
-from clicktrail.publish import publish_file
+from clicktrail.publish import publish_bytes, publish_file
 from clicktrail.settings import Settings
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ FEATURE = "feature."
 """What stands before a feature's name among the columns."""
 
 _DECLARATION = b"clicktrail.declaration"
+_MARK = "forgotten"
 _ROWS = 5_000
 _SECONDS = 60.0
 
@@ -98,13 +99,19 @@ class Recorder:
     def _flush(self) -> None:
         kept, self._kept, self._held = self._kept, {}, 0
         self._written = time.monotonic()
+        forgotten = _forgotten(self._folder)
         for view, (declaration, tables) in kept.items():
             self._number += 1
             table = pa.concat_tables(tables).replace_schema_metadata(
                 {_DECLARATION: json.dumps(to_json(declaration)).encode()}
             )
+            table = table.filter(pc.greater(table["wall"], forgotten))
+            if not table.num_rows:
+                continue
             path = self._folder / view / f"{time.time_ns() // 1_000:016d}-{os.getpid()}-{self._number}.parquet"
             publish_file(path, partial(_write, table), "read_log")
+            if _forgotten(self._folder) != forgotten:  # whoever forgets may have missed this file
+                path.unlink(missing_ok=True)
         if kept:
             _make_room(self._folder, self._limit)
 
@@ -112,6 +119,11 @@ class Recorder:
 def recorder(settings: Settings) -> Recorder | None:
     """The recorder of a shop; None where none of its reads are to be kept."""
     return Recorder(settings.read_log, settings.read_log_share) if settings.read_log_share else None
+
+
+def forget_before(folder: Path, wall: int) -> None:
+    """Have recorders drop what they still hold of reads up to this wall clock, microseconds: users were forgotten."""
+    publish_bytes(folder / _MARK, str(wall).encode(), "read_log.mark")
 
 
 def files(folder: Path) -> list[Path]:
@@ -148,6 +160,11 @@ def by_view(folder: Path, rows: int = 200_000) -> Iterator[tuple[Declaration, pa
         held += table.num_rows
     if declaration is not None and tables:
         yield declaration, pa.concat_tables(tables)
+
+
+def _forgotten(folder: Path) -> int:
+    mark = folder / _MARK
+    return int(mark.read_bytes()) if mark.is_file() else 0
 
 
 def rows_of(keys: Sequence[str | None], t: int, result: ReadResult, chosen: Sequence[int] | None = None) -> pa.Table:

@@ -20,9 +20,9 @@ MEASURED = 200
 class Differences:
     """How a column read online differs from the one read offline; bool [rows] each.
 
-    `missing`: null or empty online, there offline; `extra`: the other way round; both are among `differs`. Of the
-    first `MEASURED` differing lists, int64: `edits`, elements to insert, remove or replace, and `first`, the position
-    of the first one that is not the same.
+    `missing`: null, empty or of nobody known online, there offline; `extra`: null or empty offline, there online;
+    both are among `differs`. Of the first `MEASURED` differing lists, int64: `edits`, elements to insert, remove or
+    replace, and `first`, the position of the first one that is not the same.
     """
 
     differs: np.ndarray
@@ -32,13 +32,19 @@ class Differences:
     first: np.ndarray
 
 
-def compare(online: pa.Array | pa.ChunkedArray, offline: pa.Array | pa.ChunkedArray) -> Differences:
-    """Hold a column read online against the same column read offline; exact, floats too; nan equals nan."""
+def compare(
+    online: pa.Array | pa.ChunkedArray, offline: pa.Array | pa.ChunkedArray, *, absent: np.ndarray | None = None
+) -> Differences:
+    """Hold a column read online against the same column read offline; exact, floats too; nan equals nan.
+
+    `absent`: of whom there was no state online, bool [rows]: what they were answered is missing, a count of 0 too.
+    """
     here, there = _plain(online), _plain(offline)
     if here.type != there.type:
         here = here.cast(there.type)
     differs = ~(_equal_lists(here, there) if pa.types.is_large_list(there.type) else _equal(here, there))
     nothing_here, nothing_there = _nothing(here), _nothing(there)
+    missing = nothing_here if absent is None else nothing_here | absent
     edits, first = [], []
     if pa.types.is_large_list(there.type):
         for row in np.flatnonzero(differs)[:MEASURED].tolist():
@@ -47,7 +53,7 @@ def compare(online: pa.Array | pa.ChunkedArray, offline: pa.Array | pa.ChunkedAr
             first.append(first_difference(a, b))
     return Differences(
         differs=differs,
-        missing=differs & nothing_here & ~nothing_there,
+        missing=differs & missing & ~nothing_there,
         extra=differs & nothing_there & ~nothing_here,
         edits=np.array(edits, np.int64),
         first=np.array(first, np.int64),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -100,10 +100,10 @@ def measure(
 def _replay(loaded: replay.Replay, reads: pa.Table, source: str, view: ViewParity, examples: int) -> None:
     offsets, times = reads["offset"].to_numpy(), reads["answered"].to_numpy()
     offline, lagging = loaded.values(reads["entity"], offsets, times)
-    differs = np.zeros(reads.num_rows, bool)
+    differs, absent = np.zeros(reads.num_rows, bool), ~reads["found"].to_numpy()
     for name, column in offline.items():
         if reads.num_rows and f"{FEATURE}{name}" in reads.column_names:
-            found = compare(reads[f"{FEATURE}{name}"], column)
+            found = compare(reads[f"{FEATURE}{name}"], column, absent=absent)
             view.features.setdefault(name, FeatureParity()).add(found)
             differs |= found.differs
     view.reads += reads.num_rows
@@ -113,8 +113,3 @@ def _replay(loaded: replay.Replay, reads: pa.Table, source: str, view: ViewParit
     view.sources[source] = (before[0] + reads.num_rows, before[1] + int(differs.sum()))
     for row in np.flatnonzero(differs)[: examples - len(view.examples)].tolist():
         view.examples.append((reads["entity"][row].as_py(), int(offsets[row]), int(times[row])))
-
-
-def exceeded(found: Mapping[str, ViewParity], budgets: Mapping[str, float]) -> list[str]:
-    """Views that differ more than they may."""
-    return sorted(name for name, view in found.items() if view.over(budgets.get(name, 0.0)))

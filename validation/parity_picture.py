@@ -63,7 +63,7 @@ def _lines(runs: Sequence[Mapping[str, Any]], views: Sequence[str]) -> str:
         anchor = "start" if run == 0 else "end"
         parts.append(
             f'<text x="{x:.1f}" y="{_HEIGHT - 14}" font-size="12" text-anchor="{anchor}">'
-            f"{escape(str(runs[run]['at'])[:16])}</text>"
+            f"{escape(str(runs[run]['at'])[:16].replace('T', ' '))}</text>"
         )
     for name in views:
         points = [

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pyarrow as pa
@@ -86,6 +87,17 @@ def test_the_oldest_files_make_room(tmp_path: Path, state: Path) -> None:
     assert sum(path.stat().st_size for path in left) <= limit
     assert 0 < len(left) < 12
     assert [read_log.read(path)[1]["asked"].to_pylist() for path in left] == [[t] for t in range(12 - len(left), 12)]
+
+
+def test_what_is_in_memory_when_users_are_forgotten_is_dropped(tmp_path: Path, state: Path) -> None:
+    """A recorder does not bring back what was taken out of the files meanwhile; what comes after is kept."""
+    kept = Recorder(tmp_path, 1.0)
+    reader = OnlineReader(state, [PAIR], recorder=kept)
+    reader.read("pair_v1", ["a"], 1)
+    read_log.forget_before(tmp_path, time.time_ns() // 1_000)
+    reader.read("pair_v1", ["b"], 2)
+    kept.flush()
+    assert [table["entity"].to_pylist() for _, table in read_log.by_view(tmp_path)] == [["b"]]
 
 
 def test_a_file_that_goes_while_it_is_read_is_left_out(tmp_path: Path, state: Path) -> None:

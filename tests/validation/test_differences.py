@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given
@@ -38,6 +39,13 @@ def test_numbers() -> None:
     assert found.differs.tolist() == [False, False, True, True, False, True]
     assert found.missing.tolist() == [False, False, True, False, False, False]
     assert found.extra.tolist() == [False, False, False, True, False, False]
+
+
+def test_a_zero_of_nobody_is_missing() -> None:
+    """Where online there was no state of an entity that the log knows, its count of nothing is no count."""
+    found = compare(pa.array([0, 0, 0]), pa.array([3, 3, 0]), absent=np.array([True, False, True]))
+    assert found.differs.tolist() == [True, True, False]
+    assert found.missing.tolist() == [True, False, False]
 
 
 def test_lists() -> None:
