@@ -125,7 +125,10 @@ stream: setup ## take a stream's events into the event log: SOURCE=redis or kafk
 
 # ---- looking
 
-.PHONY: preview ui gpu-check bench
+.PHONY: plan preview ui gpu-check bench
+plan: setup ## what applying the feature repo would change: values on a sample, cost, who reads it; status 2 if refused
+	@python -m clicktrail.plan $(ARGS)
+
 preview: setup ## a feature's values for an entity, now or at a time: VIEW=user_recent_v1 ENTITY=u000001 [AT=2026-03-01]
 	@python -m clicktrail.preview --view "$(VIEW)" --entity "$(ENTITY)" $(if $(AT),--at "$(AT)")
 
