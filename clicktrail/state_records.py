@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from clicktrail.contract import EVENT_COLUMNS
-from clicktrail.declarations import Declaration
+from clicktrail.declarations import CATALOGUE_FIELDS, Declaration
 from clicktrail.history import AsOf, History, Labels, label_key, starts_of
 from clicktrail.kernels import order as ordering
 from clicktrail.kernels import records as kernels
@@ -75,7 +75,7 @@ class Records:
         """
         raw = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         if len(raw) % WORD:
-            message = f"a stored state of {len(raw)} bytes is cut off: rebuild the state (make update ARGS=--rebuild)"
+            message = f"a stored state of {len(raw)} bytes is cut off: rebuild it (make update ARGS='--rebuild VIEW')"
             raise ValueError(message)
         bounds = np.zeros(len(sizes) + 1, np.int64)
         np.cumsum(np.array(sizes, np.int64) // WORD, out=bounds[1:])
@@ -202,25 +202,25 @@ def read_records(declaration: Declaration, records: Records, catalogue: AsOf | N
     """
     layout = layout_of(declaration)
     words, strings = readonly(records.words), len(layout.stored_strings)
-    damaged, time, starts, at, known, event, last, step_at, step_entity = kernels.scan(
-        words, readonly(records.bounds), int(layout.ordered)
+    damaged, rising, time, starts, at, known, event, last, step_at, step_entity = kernels.scan(
+        words, readonly(records.bounds), int(layout.ordered), layout.numbers, strings
     )
     if damaged >= 0:
         message = (
             f"view {declaration.name!r}: a stored state is damaged at word {damaged}: rebuild it "
-            "(make update ARGS=--rebuild)"
+            "(make update ARGS='--rebuild VIEW')"
         )
         raise ValueError(message)
-    order = np.arange(len(at), dtype=np.uint32)
-    if ordering.sort_within(readonly(starts), order, readonly(known), readonly(event)):
-        ids = strings if layout.ordered else 0
-        again = kernels.settle_ties(
-            words, starts, order, at, readonly(known), readonly(event), readonly(last), layout.numbers, ids
-        )
-        if again.any():
+    if not rising:
+        order = np.arange(len(at), dtype=np.uint32)
+        if ordering.sort_within(readonly(starts), order, readonly(known), readonly(event)):
+            ids = strings if layout.ordered else 0
+            again = kernels.settle_ties(
+                words, starts, order, at, readonly(known), readonly(event), readonly(last), layout.numbers, ids
+            )
             order = order[~again]
             starts = starts - np.concatenate([[0], np.cumsum(again)])[starts]
-    at = at[order]
+        at, known, event = at[order], known[order], event[order]
     at = readonly(at)
     types, nulls, integers = kernels.fill(words, at, layout.numbers, layout.numbers - len(layout.integers))
     columns = _columns(layout, nulls, integers, lambda column: _strings(declaration, words, starts, at, column))
@@ -230,8 +230,8 @@ def read_records(declaration: Declaration, records: Records, catalogue: AsOf | N
     kind = steps[:, 1] & 0xFFFFFFFF
     history = History(
         starts=starts,
-        known=known[order],
-        event=event[order],
+        known=known,
+        event=event,
         types=types,
         type_names=declaration.events,
         columns=columns,
@@ -272,8 +272,19 @@ def _strings(declaration: Declaration, words: np.ndarray, starts: np.ndarray, at
     if declaration.is_sequence:
         return _texts(*kernels.texts(words, at, layout.numbers, strings, column))
     codes, first = kernels.codes(words, readonly(starts), at, layout.numbers, strings, column)
+    if layout.strings[column] in _only_counted(declaration):
+        return pa.DictionaryArray.from_arrays(pa.array(codes), pa.nulls(len(first), pa.string()))
     dictionary = _texts(*kernels.texts(words, readonly(at[first]), layout.numbers, strings, column))
     return pa.DictionaryArray.from_arrays(pa.array(codes), dictionary)
+
+
+@lru_cache(maxsize=256)
+def _only_counted(declaration: Declaration) -> frozenset[str]:
+    """Fields of which it matters whether two are equal, and nothing else."""
+    told = {field for one in declaration.aggregates if one.kind != "distinct" for field in (one.field, *one.uses)}
+    if set(declaration.inputs) & set(CATALOGUE_FIELDS):
+        told.add("item_id")
+    return frozenset(declaration.columns) - told
 
 
 def _texts(ends: np.ndarray, text: np.ndarray) -> pa.Array:

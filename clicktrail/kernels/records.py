@@ -24,7 +24,6 @@ NEVER = -(2**62)
 """Time of an entity to which nothing has arrived: before every event, those before 1970 included."""
 
 _NULLS, _WORDS = 16, 40
-_FIXED = 4
 
 
 def head_word(kind: int, words: int) -> int:
@@ -96,46 +95,54 @@ def pack(
 
 @njit(cache=True)
 def scan(
-    words: np.ndarray, bounds: np.ndarray, seq: int
-) -> tuple[int, np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    words: np.ndarray, bounds: np.ndarray, seq: int, numbers: int, strings: int
+) -> tuple[int, bool, np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Find the records of entities that lie side by side.
 
     Args:
         words: int64 [W].
         bounds: where each entity's records begin, int64 [N + 1].
         seq: see above; without it the offset stands for source_seq as the last key.
+        numbers: 3 + seq + integer columns.
+        strings: string columns.
 
     Returns:
-        Position at which the records are damaged, or -1; `time` [N], newest arrival of each entity; `starts` [N + 1];
-        `at` [E], where each event begins; its keys `known`, `event` and `last` [E]; `step_at` [steps], where
-        each label step begins, and `step_entity` [steps]; all int64.
+        Position at which the records are damaged, or -1; whether the events of each entity rise by known_at and event
+        time, so that there is nothing to sort; `time` [N], newest arrival of each entity; `starts` [N + 1]; `at` [E],
+        where each event begins; its keys `known`, `event` and `last` [E]; `step_at` [steps], where each label step
+        begins, and `step_entity` [steps]; all int64.
     """
     entities = len(bounds) - 1
-    most = len(words) // _FIXED + 1
+    fixed = 1 + numbers + ((strings + 1) >> 1)
+    most = len(words) // BASE_WORDS + 1
     time, starts = np.full(entities, NEVER, np.int64), np.zeros(entities + 1, np.int64)
-    at, known, event, last = (
-        np.empty(most, np.int64),
-        np.empty(most, np.int64),
-        np.empty(most, np.int64),
-        np.empty(most, np.int64),
-    )
-    step_at, step_entity = np.empty(most, np.int64), np.empty(most, np.int64)
-    events, steps, damaged = 0, 0, -1
+    at, known, event = np.empty(most, np.int64), np.empty(most, np.int64), np.empty(most, np.int64)
+    last, step_at, step_entity = np.empty(most, np.int64), np.empty(most, np.int64), np.empty(most, np.int64)
+    events, steps, damaged, rising = 0, 0, -1, True
     for one in range(entities):
         place = bounds[one]
         while place < bounds[one + 1]:
             head = words[place]
             kind, length = head & 0xFF, head >> _WORDS
-            least = _FIXED if kind == EVENT else BASE_WORDS
-            if kind > BASE or length < least or place + length > bounds[one + 1]:
+            wanted = fixed if kind == EVENT else STEP_WORDS if kind == STEP else BASE_WORDS
+            if kind > BASE or length < wanted or place + length > bounds[one + 1]:
                 damaged = place
                 break
             if kind == EVENT:
+                for column in range(strings):
+                    size = (words[place + 1 + numbers + (column >> 1)] >> (32 * (column & 1))) & 0xFFFFFFFF
+                    wanted += (size + 7) >> 3
+                if length != wanted:
+                    damaged = place
+                    break
                 at[events] = place
                 known[events] = max(words[place + 1], words[place + 2])
                 event[events] = words[place + 2]
                 last[events] = words[place + 3 + seq]
                 time[one] = max(time[one], words[place + 1])
+                if events > starts[one]:
+                    same = known[events] == known[events - 1]
+                    rising &= known[events] > known[events - 1] or (same and event[events] > event[events - 1])
                 events += 1
             elif kind == STEP:
                 step_at[steps] = place
@@ -147,6 +154,7 @@ def scan(
         starts[one + 1] = events
     return (
         damaged,
+        rising,
         time,
         starts,
         at[:events],

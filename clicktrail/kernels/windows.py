@@ -155,12 +155,19 @@ def largest(
 ) -> np.ndarray:
     """Largest value (int64 [E], where `present`) in each row's window, int64 [R]; NOTHING where there is none.
 
-    A heap by value; what has left the window is dropped when it comes to the top.
+    A heap by value; what has left the window is dropped when it comes to the top. An entity that is read once, as
+    online, needs none.
     """
     out = np.full(bounds[-1], NOTHING, np.int64)
     heap = np.empty(64, np.int64)
     for one in range(len(lows)):
         at, end = lows[one], highs[one]
+        if bounds[one + 1] - bounds[one] == 1:
+            row = bounds[one]
+            for place in range(at, end):
+                if present[place] and enter[place] <= row < leave[place] and values[place] > out[row]:
+                    out[row] = values[place]
+            continue
         if len(heap) < end - at:
             heap = np.empty(2 * (end - at), np.int64)
         size = 0

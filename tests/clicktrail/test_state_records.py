@@ -106,6 +106,7 @@ def test_what_is_appended_comes_back_in_the_order_of_the_contract(events: list[d
         assert found.time[entity] == max((one["ingested_at"] for one in mine), default=NEVER)
 
 
+@settings(deadline=None)
 @given(
     events=st.lists(event, max_size=30), cuts=st.lists(st.integers(0, 30), max_size=4), later=st.integers(0, 200_000)
 )
