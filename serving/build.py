@@ -18,7 +18,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -38,6 +38,9 @@ from serving.sources import Sources, needed
 CHECKOUT = Path(__file__).resolve().parent.parent
 
 ENTRIES = ("serving.service", "serving.verify")
+
+_SQL = "clicktrail.sql_expressions"
+"""What computes features of kind sql; it brings DuckDB, which other bundles do without."""
 
 _PLAIN = {".onnx", ".data", ".json", ".parquet", ".md", ".txt"}
 """Kinds of files that hold data alone; anything else (a pickle, a checkpoint) could hold code."""
@@ -82,12 +85,18 @@ def build(config: BuildConfig) -> Built:
         message = f"{export} holds no export: train first (make train TASK={config.task}), or name a run with --run"
         raise ValueError(message)
     with _staging(config.bentoml_home) as aside:
-        bento = _bento(config, export, needed(CHECKOUT, ENTRIES), aside)
+        bento = _bento(config, export, needed(CHECKOUT, entries(_json(export / "interface.json"))), aside)
         manifest = _complete(config, bento)
         in_file = Settings(home=config.home, shop=config.shop, clock=config.clock).online.is_file()
         here = in_file or bool(settings_module.load().online_url)
         self_check(bento, *([] if here else ["--no-state"]))
         return publish(config.bentoml_home, bento, manifest)
+
+
+def entries(interface: Mapping[str, Any]) -> tuple[str, ...]:
+    """The modules that a service with this interface loads, or its features need."""
+    kinds = {part["kind"] for one in interface["declarations"] for part in one["aggregates"]}
+    return (*ENTRIES, _SQL) if "sql" in kinds else ENTRIES
 
 
 def _bento(config: BuildConfig, export: Path, sources: Sources, aside: Path) -> Path:

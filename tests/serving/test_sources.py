@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from serving.build import CHECKOUT, ENTRIES
+from clicktrail import declaring as do
+from clicktrail.declarations import Declaration, to_json
+from serving.build import CHECKOUT, ENTRIES, entries
 from serving.sources import needed
 
 
@@ -50,3 +52,27 @@ def test_the_service_needs_little() -> None:
     assert found.packages == ("bentoml", "numba", "numpy", "onnxruntime", "pyarrow", "redis", "starlette")
     assert all("==" in one for one in found.requirements)
     assert {path.parts[0] for path in found.files} == {"clicktrail", "serving"}
+
+
+def carried(*declarations: Declaration) -> tuple[set[str], tuple[str, ...]]:
+    """Modules and packages of a bundle whose model reads these views."""
+    found = needed(CHECKOUT, entries({"declarations": [to_json(one) for one in declarations]}))
+    return {path.as_posix() for path in found.files}, found.packages
+
+
+def test_a_feature_in_sql_brings_duckdb() -> None:
+    """Only a bundle that has one carries what computes it."""
+    plain = do.sequence(name="s_v1", entity_key="user_id", last=3, fields=["item_id"])
+    spread = do.sql("max(price_minor) - min(price_minor)", name="spread", windows=[do.days(1)])
+    files, packages = carried(plain, do.aggregates(name="a_v1", entity_key="user_id", aggregations=[spread]))
+    assert "clicktrail/sql_expressions.py" in files
+    assert "duckdb" in packages
+    files, packages = carried(plain)
+    assert "clicktrail/sql_expressions.py" not in files
+    assert "duckdb" not in packages
+
+
+def test_a_field_of_the_catalogue_finds_its_reader_in_the_bundle() -> None:
+    """`item_title` and its like are looked up by a module that every bundle carries."""
+    files, _ = carried(do.sequence(name="s_v1", entity_key="user_id", last=3, fields=["item_title"]))
+    assert "clicktrail/catalogue.py" in files
