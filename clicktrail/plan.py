@@ -77,6 +77,7 @@ def make_plan(settings: Settings, *, entities: int = ENTITIES) -> Plan:
         wanted = {*after.values(), *(declaration for _, declaration in beside.values())}
         measured = measure(settings, sorted(wanted, key=lambda one: one.name), entities=entities, t=t)
     folder = backfills.folder_of(settings.log)
+    declared = {one.after.fingerprint for one in changes.views if one.after is not None}
     for one in changes.views:
         if one.kind == "new" and one.after in measured:
             _expect(folder, one.after, measured[one.after])
@@ -89,7 +90,7 @@ def make_plan(settings: Settings, *, entities: int = ENTITIES) -> Plan:
         after={name: measured[one] for name, one in after.items() if one in measured},
         before={name: (old, measured[one]) for name, (old, one) in beside.items() if one in measured},
         readers=_readers(changes.views, repo, settings, store),
-        backfills=tuple(backfills.backfills(folder)),
+        backfills=tuple(one for one in backfills.backfills(folder) if one.fingerprint in declared),
     )
 
 
