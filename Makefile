@@ -132,7 +132,11 @@ plan: setup ## what applying the feature repo would change: values on a sample, 
 preview: setup ## a feature's values for an entity, now or at a time: VIEW=user_recent_v1 ENTITY=u000001 [AT=2026-03-01]
 	@python -m clicktrail.preview --view "$(VIEW)" --entity "$(ENTITY)" $(if $(AT),--at "$(AT)")
 
-ui: setup ## Feast's user interface on port 8888
+catalogue: setup ## a page of all features: meaning, unit, personal data, owner, lineage, distribution, freshness
+	@python -m clicktrail.feature_page
+
+ui: setup ## Feast's user interface on port 8888, and one page that links it, data docs, reports and the catalogue
+	@python -m clicktrail.shop_page
 	@$(FEAST) ui --host 127.0.0.1
 
 gpu-check: setup ## train, evaluate and export on a GPU; prints tokens/s and MFU

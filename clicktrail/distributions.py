@@ -13,6 +13,8 @@ import pyarrow as pa
 from clicktrail.clock import microseconds
 from clicktrail.declarations import Declaration
 
+Measure = Literal["value", "time", "length", "share", "text"]
+
 BINS = 20
 _EXAMPLES = 3
 _SHOWN = 4
@@ -30,7 +32,7 @@ class Distribution:
 
     rows: int
     nulls: int
-    measured: Literal["value", "time", "length", "share", "text"]
+    measured: Measure
     low: float | None
     mean: float | None
     high: float | None
@@ -45,9 +47,15 @@ class Distribution:
 
 def distribution(declaration: Declaration, feature: str, column: pa.Array) -> Distribution:
     """How the values of a feature lie; `column` as the online and the offline door give it, [rows]."""
+    rates = {one.name for one in declaration.aggregates if one.kind == "label_rate"}
+    return distribution_of(column, rate=feature in rates)
+
+
+def distribution_of(column: pa.Array, *, rate: bool = False) -> Distribution:
+    """How the values of a column lie, [rows]; `rate`: its lists are [labelled, all]."""
     values = column.to_pylist()
     there = [value for value in values if value is not None]
-    measured, numbers = _numbers(declaration, feature, there)
+    measured, numbers = ("share", _shares(there)) if rate else _numbers(column.type, there)
     low, high = min(numbers, default=None), max(numbers, default=None)
     return Distribution(
         rows=len(values),
@@ -61,12 +69,12 @@ def distribution(declaration: Declaration, feature: str, column: pa.Array) -> Di
     )
 
 
-def _numbers(declaration: Declaration, feature: str, values: Sequence[Any]) -> tuple[Any, list[float]]:
+def _shares(values: Sequence[Any]) -> list[float]:
+    return [labelled / every for labelled, every in values if every]
+
+
+def _numbers(type_: pa.DataType, values: Sequence[Any]) -> tuple[Measure, list[float]]:
     """What is measured of the values that are not null, and the numbers."""
-    rates = {one.name for one in declaration.aggregates if one.kind == "label_rate"}
-    if feature in rates:
-        return "share", [labelled / every for labelled, every in values if every]
-    type_ = declaration.outputs[feature]
     if pa.types.is_list(type_) or pa.types.is_large_list(type_):
         return "length", [float(len(value)) for value in values]
     if pa.types.is_timestamp(type_):

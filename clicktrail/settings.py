@@ -66,6 +66,11 @@ class Settings:
         return self.shop_home / "data_docs"
 
     @property
+    def catalogue_page(self) -> Path:
+        """The page of the features (clicktrail.feature_page)."""
+        return self.shop_home / "catalogue_page"
+
+    @property
     def registry(self) -> Path:
         """Feast's registry (clicktrail.registry)."""
         return self.shop_home / "registry.db"
