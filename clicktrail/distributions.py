@@ -55,7 +55,7 @@ def distribution_of(column: pa.Array, *, rate: bool = False) -> Distribution:
     """How the values of a column lie, [rows]; `rate`: its lists are [labelled, all]."""
     values = column.to_pylist()
     there = [value for value in values if value is not None]
-    measured, numbers = ("share", _shares(there)) if rate else _numbers(column.type, there)
+    measured, numbers = _shares(there) if rate else _numbers(column.type, there)
     low, high = min(numbers, default=None), max(numbers, default=None)
     return Distribution(
         rows=len(values),
@@ -69,8 +69,8 @@ def distribution_of(column: pa.Array, *, rate: bool = False) -> Distribution:
     )
 
 
-def _shares(values: Sequence[Any]) -> list[float]:
-    return [labelled / every for labelled, every in values if every]
+def _shares(values: Sequence[Any]) -> tuple[Measure, list[float]]:
+    return "share", [labelled / every for labelled, every in values if every]
 
 
 def _numbers(type_: pa.DataType, values: Sequence[Any]) -> tuple[Measure, list[float]]:
@@ -79,7 +79,7 @@ def _numbers(type_: pa.DataType, values: Sequence[Any]) -> tuple[Measure, list[f
         return "length", [float(len(value)) for value in values]
     if pa.types.is_timestamp(type_):
         return "time", [float(microseconds(value)) for value in values]
-    if pa.types.is_string(type_):
+    if pa.types.is_string(type_) or pa.types.is_dictionary(type_):
         return "text", []
     return "value", [float(value) for value in values]
 

@@ -40,9 +40,11 @@ def test_of_nothing_nothing_is_measured() -> None:
 
 
 def test_texts_show_the_most_frequent() -> None:
-    """Three at most."""
-    found = distribution(VIEW, "device", pa.array(["a", "b", "b", "c", "c", "c", "d"]))
-    assert (found.measured, found.examples, found.bins) == ("text", ("c", "b", "a"), ())
+    """Three at most, whether each is written out or they are codes of a dictionary."""
+    texts = pa.array(["a", "b", "b", "c", "c", "c", "d"])
+    for column in (texts, texts.dictionary_encode()):
+        found = distribution(VIEW, "device", column)
+        assert (found.measured, found.examples, found.bins) == ("text", ("c", "b", "a"), ())
 
 
 def test_a_label_rate_is_measured_as_the_share_that_is_labelled() -> None:
