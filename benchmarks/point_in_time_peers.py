@@ -95,7 +95,8 @@ def feast(log: EventLog, data: Path, last: int, declaration: Declaration) -> dic
         snapshots = Path(folder) / "snapshots.parquet"
         _write_snapshots(log, last, snapshots, read)
         built = time.perf_counter() - began
-        theirs = FeatureStore(config=RepoConfig(**base, offline_store={"type": "duckdb"}))
+        beside = {"type": "sqlite", "path": f"{folder}/theirs_online.db"}
+        theirs = FeatureStore(config=RepoConfig(**base, offline_store={"type": "duckdb"}, online_store=beside))
         source = FileSource(name="snapshots", path=str(snapshots), timestamp_field="event_timestamp")
         schema = [Field(name=field, dtype=Array(Int64 if field == "price_minor" else String)) for field in FIELDS]
         peer_view = FeatureView(name=declaration.name, entities=[user], ttl=timedelta(0), schema=schema, source=source)
