@@ -125,7 +125,7 @@ stream: setup ## take a stream's events into the event log: SOURCE=redis or kafk
 
 # ---- looking
 
-.PHONY: plan preview ui gpu-check bench
+.PHONY: plan preview catalogue ui gpu-check bench
 plan: setup ## what applying the feature repo would change: values on a sample, cost, who reads it; status 2 if refused
 	@python -m clicktrail.plan $(ARGS)
 
