@@ -85,7 +85,7 @@ class OnlineReader:
     def warm(self) -> None:
         """Read nobody, so that the kernels are compiled before somebody waits for it: seconds, on a new machine."""
         for declaration in self._declarations.values():
-            found = read_records(declaration, twins(declaration))
+            found = read_records(declaration, twins(declaration), self._as_of())
             values(declaration, found.history, np.array([0, -1]), np.full(2, NEVER))
 
     def meta(self) -> dict[str, object]:
