@@ -22,7 +22,7 @@ _KINDS = {
     "first": "{field} of the first {event}",
     "last": "{field} of the last {event}",
     "most_frequent": "Most frequent {field} of {events}",
-    "top": "The {k} most frequent {field} of {events}, the most frequent first",
+    "top": "The {k} most frequent {field} of {events}",
     "time_since": "Seconds since the last {event}",
     "mean_gap": "Mean time between one and the next of {events}",
     "std_gap": "Standard deviation of the times between one and the next of {events}",
@@ -120,6 +120,7 @@ def _aggregate(one: Aggregate) -> str:
     else:
         said = _KINDS[one.kind].format(events=events, event=event, field=one.field, k=one.k, sql=one.sql)
         said += "" if one.window_us is None else f" over the last {_window(one)}"
+        said += ", the most frequent first" if one.kind == "top" else ""
     return said if not one.hop_us else f"{said}; the window begins at a whole multiple of {span_text(one.hop_us)}"
 
 

@@ -173,11 +173,12 @@ def _freshness(view: ViewEntry, found: Entries) -> tuple[str, str]:
     if state.epoch not in ("", found.log_epoch):
         return "state of another log", "bad"
     if not state.complete:
-        return "state is being built", "bad"
+        return "online state not built yet", "bad"
     behind = max(found.log_offset - state.offset, 0)
     if not behind:
         return "up to date", "good"
-    return f"{behind:,} rows, {_span(max(found.log_end - state.watermark, 0))} behind", "bad"
+    rows = "1 row" if behind == 1 else f"{behind:,} rows"
+    return f"{rows}, {_span(max(found.log_end - state.watermark, 0))} behind", "bad"
 
 
 def _select(every: str, values: Iterable[str]) -> str:
