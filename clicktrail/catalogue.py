@@ -44,7 +44,7 @@ class Catalogue:
             ValueError: the versions are not in order.
         """
         self.path, self.version = path, version
-        self._values = {name: versions[name].combine_chunks() for name in self.columns}
+        self._values = {name: _coded(versions[name].combine_chunks()) for name in self.columns}
         items = versions["item_id"].combine_chunks().dictionary_encode()
         codes = items.indices.to_numpy()
         self._known = versions["known_at"].to_numpy()
@@ -89,7 +89,8 @@ class Catalogue:
             field: one of `columns`.
 
         Returns:
-            The field of the newest version with known_at before the event's, null where there is none; [events].
+            The field of the newest version with known_at before the event's, null where there is none; [events]. Texts
+            are codes of a dictionary.
 
         Raises:
             ValueError: the catalogue has no such field.
@@ -136,6 +137,10 @@ class Catalogue:
             item_ids = item_ids.dictionary_encode()
         places = np.array([self._places.get(item, -1) for item in item_ids.dictionary.to_pylist()] + [-1], np.int64)
         return places[item_ids.indices.fill_null(-1).to_numpy()]
+
+
+def _coded(column: pa.Array) -> pa.Array:
+    return column.dictionary_encode() if pa.types.is_string(column.type) else column
 
 
 def version_of(path: Path) -> str:

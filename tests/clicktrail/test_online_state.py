@@ -291,7 +291,9 @@ def test_what_the_catalogue_knew_is_read_and_parts_repeats(place: Place, tmp_pat
         log.append(rows(*({"item_id": item} for item in "abcabba")))  # shelves: x x null x x x y
         OnlineState(target).catch_up(log, view)
     t = early + 100 * SECOND
-    online = OnlineReader(target, [view], catalogue=history).read("shelf_v1", ["u"], t).columns
+    reader = OnlineReader(target, [view], catalogue=history)
+    reader.warm()
+    online = reader.read("shelf_v1", ["u"], t).columns
     offline = read_offline(log, view, "u", t // SECOND)
     assert {name: column[0].as_py() for name, column in online.items()} == offline
     assert offline == {"item_title": ["A", "A2"], "item_id": ["a", "a"]}
