@@ -205,9 +205,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     try:
         plan = make_plan(load(), entities=given.entities)
-    except ValueError as error:
+    except ValueError as error:  # a repo or registry that an apply could not read either
         print(error)  # noqa: T201
         return 2
+    except OSError as error:  # the online state is out of reach
+        raise SystemExit(str(error)) from error
     print(render(plan))  # noqa: T201
     if given.json is not None:
         given.json.write_text(json.dumps(to_json(plan), indent=1) + "\n")

@@ -6,13 +6,12 @@ import textwrap
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
-import pyarrow as pa
-
 from clicktrail.backfills import Backfill
 from clicktrail.clock import moment
 from clicktrail.distributions import Distribution
+from clicktrail.feature_meaning import type_text
 from clicktrail.plan import Plan
-from clicktrail.plan_changes import Change
+from clicktrail.plan_changes import Change, Kind
 from clicktrail.plan_cost import Cost, Measured
 
 _WIDTH = 110
@@ -21,7 +20,7 @@ _WHOLE = 1_000
 
 _SIGNS = {"new": "+", "changed": "~", "removed": "-", "described": "~"}
 _WORDS = {"described": "text changed", "same": "as before"}
-_KINDS = ("new", "changed", "removed", "described", "same")
+_KINDS: tuple[Kind, ...] = ("new", "changed", "removed", "described", "same")
 
 
 def render(plan: Plan) -> str:
@@ -78,7 +77,7 @@ def _measured(one: Change, after: Measured, plan: Plan) -> Iterator[str]:
     old, before = plan.before.get(one.name, ("", None))
     beside = "" if before is None else f", beside {old if old != one.name else 'what is registered'}"
     yield f"  values of {cost.entities} of its entities at {moment(plan.read_at - 1):%Y-%m-%d %H:%M}{beside}"
-    types = {} if one.after is None else {name: _type(type_) for name, type_ in one.after.outputs.items()}
+    types = {} if one.after is None else {name: type_text(type_) for name, type_ in one.after.outputs.items()}
     yield from (f"    {line}" for line in _values(types, after.values, None if before is None else before.values))
     yield f"  state    {cost.state_bytes_mean:,.0f} bytes an entity, {cost.state_bytes_p99:,.0f} at the 99th percentile"
     yield f"  read     {cost.read_ms:.2f} ms an entity"
@@ -112,12 +111,6 @@ def _values(types: dict[str, str], after: dict[str, Distribution], before: dict[
             rows.append((name, types[name], *mark, *_figures(now)))
     rows += [(name, "", "gone", *_figures(one)) for name, one in then.items() if name not in after]
     return _aligned(rows)
-
-
-def _type(type_: pa.DataType) -> str:
-    if pa.types.is_list(type_):
-        return f"list of {_type(type_.value_type)}"
-    return "time" if pa.types.is_timestamp(type_) else str(type_)
 
 
 def _figures(one: Distribution) -> tuple[str, ...]:
