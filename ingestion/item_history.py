@@ -2,7 +2,7 @@
 
 An item that is missing from a newer file keeps its last version. When a version became known is what the source says
 (a mapped `known_at`), else: of the first take-in, which is history loaded in bulk, `launched_at`, or always; of later
-ones the time of the take-in. The past is never rewritten: what training has read stays true.
+ones the time of the take-in. No version is ever rewritten; docs/decisions/0018 says what a late `known_at` changes.
 """
 
 from __future__ import annotations
