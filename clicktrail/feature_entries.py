@@ -9,9 +9,9 @@ from typing import Any
 import pyarrow as pa
 from feast import FeatureStore, FeatureView, OnDemandFeatureView
 
-from clicktrail.contract import EVENT_COLUMNS
+from clicktrail.contract import EVENT_COLUMNS, LABEL
 from clicktrail.data_source import declaration_of
-from clicktrail.declarations import Declaration
+from clicktrail.declarations import CATALOGUE_FIELDS, Aggregate, Declaration
 from clicktrail.distributions import Distribution
 from clicktrail.event_log import EventLog
 from clicktrail.feature_facts import personal_data_of, request_personal_data_of, request_unit_of, unit_of
@@ -161,8 +161,8 @@ def _stored(
                 type=type_text(type_),
                 unit=unit_of(declaration, name, view.tags),
                 personal_data=personal_data_of(alone),
-                events=parts[name].events if name in parts else declaration.events,
-                columns=tuple(sorted({*alone.columns, *declaration.entity_keys, "event_type", "event_timestamp"})),
+                events=_events(declaration, parts.get(name)),
+                columns=_columns(alone),
                 inputs=(),
                 read_by=read_by.get((view.name, name), ()),
                 distribution=distributions.get(name),
@@ -170,6 +170,18 @@ def _stored(
             )
         )
     return out
+
+
+def _events(declaration: Declaration, part: Aggregate | None) -> tuple[str, ...]:
+    if part is None:
+        return declaration.events
+    return (*part.events, LABEL) if part.label else part.events
+
+
+def _columns(alone: Declaration) -> tuple[str, ...]:
+    """Columns of events that a value is made of, and fields of the catalogue."""
+    known = {name for name in alone.inputs if name in CATALOGUE_FIELDS}
+    return tuple(sorted({*alone.columns, *known, *alone.entity_keys, "event_type", "event_timestamp"}))
 
 
 def _examples(alone: Declaration, lies: Distribution | None) -> tuple[str, ...]:

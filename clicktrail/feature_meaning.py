@@ -76,7 +76,7 @@ def type_text(type_: pa.DataType) -> str:
     """An Arrow type as people say it: `list of string`, `timestamp`."""
     if pa.types.is_list(type_) or pa.types.is_large_list(type_):
         return f"list of {type_text(type_.value_type)}"
-    return str(type_).partition("[")[0]
+    return "float64" if pa.types.is_float64(type_) else str(type_).partition("[")[0]
 
 
 def span_text(microseconds: int) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from clicktrail import shop_page
 from clicktrail.clock import moment
-from clicktrail.contract import EVENT_COLUMNS
+from clicktrail.contract import EVENT_COLUMNS, ITEM_COLUMNS
 from clicktrail.feature_facts import CLASSES, highest
 from clicktrail.histogram import ends, histogram
 from clicktrail.publish import publish_bytes
@@ -21,7 +21,10 @@ if TYPE_CHECKING:  # importing Feast costs seconds
     from clicktrail.feature_entries import Entries, FeatureEntry, ViewEntry
 
 _HEADS = ("Feature", "Type", "Unit", "Personal data", "Distribution", "Null", "Read by")
-_MEANINGS = {one.name: one.meaning for one in EVENT_COLUMNS}
+_MEANINGS = {
+    **{one.name: one.meaning for one in EVENT_COLUMNS},
+    **{f"item_{one.name}": f"catalogue: {one.meaning}" for one in ITEM_COLUMNS if one.name != "item_id"},
+}
 
 
 def publish(settings: Settings) -> Path:
@@ -64,6 +67,7 @@ def page(found: Entries) -> str:
 <h1>Features</h1>
 <p class="quiet">{len(found.views)} views, {len(features)} features · {known}. Distributions: a sample of entities, read
 at the log's end; of features made when they are asked for, the newest requests.</p>
+<nav>{"".join(_chip(_link(view.name), raw=True) for view in found.views)}</nav>
 <div class="tools">
 <input type="search" placeholder="Search: names, meanings, units, columns, owners ...  ( / )" aria-label="Search">
 {_select("every entity", entities)}

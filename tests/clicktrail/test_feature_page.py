@@ -124,6 +124,7 @@ def test_lineage_goes_from_events_to_runs(text: str) -> None:
         "Services and request views fraud payment_context_v1 Newest runs, bundles fraud, run r1"
     )
     assert declared("card_activity_v1").fingerprint in found
+    assert ">label</span>" in row(text, "terminal_risk_v1.label_rate_fraud_payment_7d")
     assert "payment_context_v1" in row(text, "card_activity_v1.count_payment_1d").rpartition("<td>")[2]
     assert "payment_context_v1" not in row(text, "card_activity_v1.count_payment_1h")
 
