@@ -135,7 +135,7 @@ preview: setup ## a feature's values for an entity, now or at a time: VIEW=user_
 catalogue: setup ## a page of all features: meaning, unit, personal data, owner, lineage, distribution, freshness
 	@python -m clicktrail.feature_page
 
-ui: setup ## Feast's user interface on port 8888, and one page that links it, data docs, reports and the catalogue
+ui: setup ## Feast's user interface on port 8888; one page links it, the catalogue, data docs and reports
 	@python -m clicktrail.shop_page
 	@$(FEAST) ui --host 127.0.0.1
 

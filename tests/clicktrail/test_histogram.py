@@ -36,6 +36,6 @@ def test_nothing_measured_is_nothing_drawn() -> None:
 
 def test_the_picture_says_its_numbers() -> None:
     """For who does not see it: lowest, highest and mean; a time as a time."""
-    assert 'aria-label="from 0.25 to 1,234, mean 617"' in histogram(distribution_of(pa.array([0.25, 1234.0])))
+    assert 'aria-label="from 0.25 to 1,234, mean 617.1"' in histogram(distribution_of(pa.array([0.25, 1234.0])))
     time = pa.array([1_772_359_200_000_000], pa.timestamp("us", tz="UTC"))
     assert "from 2026-03-01 10:00 to 2026-03-01 10:00" in histogram(distribution_of(time))
