@@ -212,7 +212,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         raise SystemExit(str(error)) from error
     print(render(plan))  # noqa: T201
     if given.json is not None:
-        given.json.write_text(json.dumps(to_json(plan), indent=1) + "\n")
+        try:
+            given.json.write_text(json.dumps(to_json(plan), indent=1) + "\n")
+        except OSError as error:
+            message = f"the plan cannot be written to {given.json} ({error.strerror}): give --json a file to write"
+            raise SystemExit(message) from error
     return 2 if plan.changes.refusals else 0
 
 

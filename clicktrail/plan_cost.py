@@ -27,7 +27,7 @@ RECENT = 100_000
 """Rows at the end of the log on which updates are measured: fewer, and states would not grow enough to be folded."""
 
 _WARM, _FEW = 2_000, 100
-"""The first rows are not measured, since kernels are compiled meanwhile; a few more tell what a step costs anyhow."""
+"""The first rows are not measured, since a store is made meanwhile; a few more tell what a step costs anyhow."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,11 +119,12 @@ def _update(tail: EventLog, declaration: Declaration) -> tuple[float | None, flo
     warm = min(_WARM, tail.version // 2)
     few = min(warm + _FEW, tail.version)
     touched = sampling.touched(tail, declaration, start=few)
-    with TemporaryDirectory() as folder:
-        state = OnlineState(Path(folder) / "online.db")
-        spent = []
-        for stop in (warm, few, tail.version):
-            began = time.process_time()
-            state.catch_up(tail, declaration, stop=stop)
-            spent.append(time.process_time() - began)
+    for _ in range(2):  # the second time counts: the first one compiles or loads the kernels, also those of folding
+        with TemporaryDirectory() as folder:
+            state = OnlineState(Path(folder) / "online.db")
+            spent = []
+            for stop in (warm, few, tail.version):
+                began = time.process_time()
+                state.catch_up(tail, declaration, stop=stop)
+                spent.append(time.process_time() - began)
     return (max(spent[2] - spent[1], 0.0) * 1e6 / touched if touched else None), spent[1]

@@ -138,6 +138,18 @@ def test_the_command_ends_with_2_where_apply_would_refuse(shop: Settings, tmp_pa
     assert "is empty (0 bytes)" in torn.stdout
 
 
+def test_a_plan_that_cannot_be_written_says_where(
+    shop: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Instead of a traceback; what was planned is printed all the same."""
+    from clicktrail.plan import main
+
+    monkeypatch.setenv("CLICKTRAIL_HOME", str(shop.home))
+    monkeypatch.setenv("CLICKTRAIL_FEATURE_REPO", str(shop.feature_repo))
+    with pytest.raises(SystemExit, match=r"cannot be written to .*nowhere/plan\.json"):
+        main(["--json", str(tmp_path / "nowhere" / "plan.json"), "--entities", "5"])
+
+
 def test_an_empty_log_leaves_nothing_to_measure(shop: Settings) -> None:
     """The changes are told all the same."""
     from clicktrail.plan import make_plan
