@@ -30,6 +30,9 @@ from ingestion.http_intake import MAX_BODY_BYTES, MAX_EVENTS, Door, main
 from ingestion.live import LiveIntake
 from tests.ingestion.live_events import view
 
+# one after the other: a producer that sends again to a server that was killed must not meet another test's on its port
+pytestmark = pytest.mark.xdist_group("intake")
+
 
 @pytest.fixture
 def home(tmp_path: Path) -> Settings:
