@@ -150,7 +150,7 @@ def mean_gap(of: Events = None, **options: Unpack[Options]) -> Aggregation:
 def std_gap(of: Events = None, **options: Unpack[Options]) -> Aggregation:
     """Sample standard deviation of the times between neighbouring events, seconds; null of fewer than three events.
 
-    Gaps count in whole milliseconds.
+    Gaps count between event times in whole seconds.
     """
     return Aggregation(kind="std_gap", of=_of(of), **options)
 

@@ -101,12 +101,7 @@ def sums(
             if enter[at] < leave[at]:
                 steps[enter[at]] += weight[at]
                 steps[leave[at]] -= weight[at]
-    total = np.int64(0)
-    out = np.empty(rows, np.int64)
-    for row in range(rows):
-        total += steps[row]
-        out[row] = total
-    return out
+    return np.cumsum(steps[:rows])
 
 
 @njit(cache=True)
@@ -135,12 +130,7 @@ def distinct(
                 steps[begin] += 1
                 steps[leave[at]] -= 1
                 covered[code] = leave[at]
-    total = np.int64(0)
-    out = np.empty(rows, np.int64)
-    for row in range(rows):
-        total += steps[row]
-        out[row] = total
-    return out
+    return np.cumsum(steps[:rows])
 
 
 @njit(cache=True)
