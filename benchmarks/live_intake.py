@@ -16,7 +16,6 @@ import http.client
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -33,6 +32,7 @@ import numpy as np
 import redis
 from confluent_kafka import Producer
 
+from benchmarks.free_port import free_port
 from benchmarks.redis_server import redis_server
 from clicktrail.event_log import EventLog
 from clicktrail.settings import Settings
@@ -177,7 +177,7 @@ def _watched(log: EventLog) -> Iterator[tuple[list[float], list[int]]]:
 
 @contextlib.contextmanager
 def _http(_: Path) -> Iterator[Sender]:
-    port, own = _free_port(), threading.local()
+    port, own = free_port(), threading.local()
 
     def send(group: Group) -> None:
         if not hasattr(own, "connection"):
@@ -246,12 +246,6 @@ def _cpu_seconds(pid: int) -> float:
     """User and system time of a process and its threads."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _until(reached: Callable[[], bool]) -> None:

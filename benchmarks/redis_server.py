@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-import socket
 import subprocess
 import tempfile
 import time
@@ -19,6 +18,8 @@ from pathlib import Path
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
+
+from benchmarks.free_port import free_port
 
 _START_S = 20.0
 _ATTEMPTS = 5
@@ -54,7 +55,7 @@ def _start(program: str, folder: Path, options: Sequence[str]) -> tuple[subproce
     """A server that answers; another port is tried where somebody was quicker to take the one that was free."""
     said = ""
     for _ in range(_ATTEMPTS):
-        port = _free_port()
+        port = free_port()
         place = ["--bind", "127.0.0.1", "--port", str(port), "--dir", str(folder)]
         quiet = ["--save", "", "--appendonly", "no", "--daemonize", "no"]
         with (folder / "redis.log").open("wb") as log:
@@ -78,9 +79,3 @@ def _answers(process: subprocess.Popen[bytes], port: int) -> bool:
                 return bool(client.info("server")["process_id"] == process.pid)
             time.sleep(0.02)
     return False
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

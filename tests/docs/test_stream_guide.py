@@ -6,11 +6,11 @@ import contextlib
 import os
 import shutil
 import signal
-import socket
 from pathlib import Path
 
 import pytest
 
+from benchmarks.free_port import free_port
 from benchmarks.redis_server import redis_server
 from tests.docs.guide import ROOT, checkout
 
@@ -25,7 +25,7 @@ def test_stream_events(tmp_path: Path) -> None:
     guide = tmp_path / "stream-events.md"
     text = (ROOT / "docs" / "guides" / "stream-events.md").read_text()
     with redis_server() as url:
-        ports = {"6379": url.removesuffix("/0").rpartition(":")[2], "8080": str(_free_port())}
+        ports = {"6379": url.removesuffix("/0").rpartition(":")[2], "8080": str(free_port())}
         for usual, here in ports.items():
             text = text.replace(usual, here)
         guide.write_text(text)
@@ -35,9 +35,3 @@ def test_stream_events(tmp_path: Path) -> None:
             for path in copy.root.glob("*.pid"):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(int(path.read_text()), signal.SIGTERM)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from typing import Any
 import httpx
 import pytest
 
+from benchmarks.free_port import free_port
 from clicktrail.event_log import EventLog
 from clicktrail.settings import Settings
 
@@ -112,9 +112,7 @@ def test_a_second_run_does_nothing_again(home: Path) -> None:
 @pytest.fixture(scope="module")
 def server(home: Path) -> Iterator[str]:
     """`make serve`, ended by its own process group."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     environment = os.environ | {"CLICKTRAIL_HOME": str(home), "BENTOML_HOME": str(home / "bentoml")}
     command = ["make", "serve", "TASK=retention", f"PORT={port}"]
     process = subprocess.Popen(

@@ -9,7 +9,6 @@ import os
 import random
 import re
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -23,6 +22,7 @@ import pytest
 import uvicorn
 from starlette.applications import Starlette
 
+from benchmarks.free_port import free_port
 from clicktrail.event_log import EventLog
 from clicktrail.settings import Settings, load
 from ingestion.http_body import BadBodyError, split
@@ -210,7 +210,7 @@ def _client(app: Starlette) -> Iterator[httpx.Client]:
 @pytest.mark.slow
 def test_killed_at_any_moment_nothing_that_was_answered_is_lost(tmp_path: Path) -> None:
     """Producers send again what was not answered; in the end every event is in the log exactly once."""
-    home, port = Settings(home=tmp_path), _free_port()
+    home, port = Settings(home=tmp_path), free_port()
     chance = random.Random(5)  # noqa: S311 - moments, no secrets
     answered: set[str] = set()
     sent = [f"{producer}-{n}" for producer in range(3) for n in range(1_500)]
@@ -271,9 +271,3 @@ def _served(home: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
             yield process
         finally:
             process.kill()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -6,7 +6,6 @@ import contextlib
 import json
 import shutil
 import signal
-import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +17,7 @@ from prometheus_client import generate_latest
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from benchmarks.free_port import free_port
 from benchmarks.redis_server import redis_server
 from clicktrail.event_log import EventLog
 from clicktrail.settings import Settings
@@ -146,7 +146,7 @@ def test_a_consumer_that_comes_back_begins_with_what_it_left(url: str, home: Set
 
 def test_a_server_that_is_away_is_waited_for(home: Settings) -> None:
     """A consumer that is started before its server begins when that is there; the failures are counted."""
-    port = _free_port()
+    port = free_port()
     with consuming(RedisStream(f"redis://127.0.0.1:{port}/0", "events"), home) as metrics:
         until(lambda: b'failures_total{what="stream"} 1.0' in generate_latest(metrics.registry))
         server = ["redis-server", "--bind", "127.0.0.1", "--port", str(port), "--save", "", "--dir", str(home.home)]
@@ -213,9 +213,3 @@ def _answers(port: int) -> bool:
     with contextlib.suppress(redis.ConnectionError):
         return bool(redis.Redis(port=port, retry=Retry(NoBackoff(), 0)).ping())
     return False
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

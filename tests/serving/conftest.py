@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from benchmarks.free_port import free_port
 from clicktrail.settings import Settings
 from serving.build import CHECKOUT, BuildConfig, Built, build
 from serving.manifest import TASKS
@@ -84,9 +84,7 @@ class Server:
 
 def start(bundle: str, folder: Path, log: Path, environ: dict[str, str]) -> Server:
     """Start `bentoml serve` on a free port, from a folder."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     with log.open("w") as stream:
         process = subprocess.Popen(
             [BENTOML, "serve", bundle],
