@@ -28,7 +28,7 @@ from clicktrail.forgetting import forget, refused
 from clicktrail.log_folder import STORED, LogFolder, known_at, row_group, spans
 from clicktrail.log_hashes import RowHashes, from_hex, row_hashes, row_sum, to_hex
 from clicktrail.log_index import build_index
-from clicktrail.log_manifest import Manifest, Segment
+from clicktrail.log_manifest import Manifest, Segment, Validated
 from clicktrail.log_reading import attach, rows_of, stretch
 from clicktrail.publish import failpoint, publish_bytes
 
@@ -108,6 +108,11 @@ class EventLog:
                 out.append((min(end, stop) - start, moment))
                 start = end
         return out
+
+    def validated(self, stop: int | None = None) -> list[Validated]:
+        """What validated the rows before `stop` when they came: stretches without gaps, in the order of offsets."""
+        manifest = self._manifest()
+        return manifest.validated(_end(manifest, stop))
 
     def batches(self) -> list[dict[str, Any]]:
         """What was recorded of each batch that has a digest, in order of arrival."""
@@ -253,6 +258,7 @@ class EventLog:
         table: pa.Table,
         *,
         batch: str = "",
+        validated_by: str = "",
         counts: dict[str, Any] | None = None,
         before: Callable[[Appended], None] | None = None,
     ) -> Appended:
@@ -263,6 +269,8 @@ class EventLog:
         Args:
             table: contract columns (`arrow_schema()`); row rules were checked before.
             batch: digest of the batch; recorded, so that `has_batch` knows it.
+            validated_by: names what held the rows to the contract (`validation.stamps`); empty where nothing did, and
+                then no bundle is built of what learns from them.
             counts: anything to record beside it.
             before: called with the outcome before any of it is published, under the writer's lock: whoever
                 keeps rejected rows publishes them here, so that a kill in between loses none. An error stops it.
@@ -289,7 +297,7 @@ class EventLog:
             newest = manifest
             if outcome.accepted:
                 segment = self._publish_segment(table, hashes, found.accepted, manifest.version)
-                newest = newest.with_append(segment, time.time_ns() // 1_000)
+                newest = newest.with_append(segment, time.time_ns() // 1_000, validated_by)
             if batch:
                 newest = self._record(newest, batch, outcome, counts or {})
             if newest is not manifest:

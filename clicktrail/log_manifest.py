@@ -53,12 +53,23 @@ class Segment:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Validated:
+    """Rows with start <= offset < stop, and what validated them before they came; `by` is empty where nothing did."""
+
+    start: int
+    stop: int
+    by: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Manifest:
     """One version of the log.
 
     `generation` numbers compactions, forgettings and lists of batches: their files are named by it. `batches` and
     `gone` are names of files in the log's folder, empty while there is nothing to say. `appends` are
-    (stop, accepted_at) of the newest appends, oldest first.
+    (stop, accepted_at) of the newest appends, oldest first. `validations` are (stop, by) of all appends, neighbours
+    of the same `by` as one: compaction does not blur who let a row in. Rows that it does not reach are of an older
+    Clicktrail, which did not say.
     """
 
     version: int = 0
@@ -69,19 +80,34 @@ class Manifest:
     gone: str = ""
     batches: str = ""
     appends: tuple[tuple[int, int], ...] = ()
+    validations: tuple[tuple[int, str], ...] = ()
 
     def within(self, start: int, stop: int) -> tuple[Segment, ...]:
         """Segments that reach into start <= offset < stop."""
         return tuple(one for one in self.segments if one.start < stop and one.stop > start)
 
-    def with_append(self, segment: Segment, accepted_at: int) -> Manifest:
+    def with_append(self, segment: Segment, accepted_at: int, validated_by: str = "") -> Manifest:
         """The next version: one more segment, accepted now (microseconds)."""
+        known = [(one.stop, one.by) for one in self.validated(self.version)]
+        if known and known[-1][1] == validated_by:
+            known.pop()
         return replace(
             self,
             version=segment.stop,
             segments=(*self.segments, replace(segment, accepted_at=accepted_at)),
             appends=(*self.appends[1 - APPENDS :], (segment.stop, accepted_at)),
+            validations=(*known, (segment.stop, validated_by)),
         )
+
+    def validated(self, stop: int) -> list[Validated]:
+        """What validated the rows before `stop`: stretches without gaps, in the order of offsets."""
+        out: list[Validated] = []
+        start = 0
+        for end, by in (*self.validations, (self.version, "")):
+            if start < min(end, stop):
+                out.append(Validated(start=start, stop=min(end, stop), by=by))
+                start = end
+        return out
 
     def accepted_at(self, offset: int) -> int:
         """When the row of this offset was accepted, microseconds; of a compacted segment of long ago, its newest row.
@@ -139,5 +165,6 @@ def _from_json(content: dict[str, Any], path: Path) -> Manifest:
             "segments": tuple(Segment(**one) for one in content["segments"]),
             "forgotten": tuple(content["forgotten"]),
             "appends": tuple((stop, moment) for stop, moment in content["appends"]),
+            "validations": tuple((stop, by) for stop, by in content.get("validations", ())),
         }
     )

@@ -31,6 +31,7 @@ from validation.batch import BatchFacts, BatchStoppedError, Stop, compare, judge
 from validation.gate import SLICE_ROWS, Failed, Gate
 from validation.quarantine import publish_quarantine
 from validation.report import RuleCount, count_rules, merge_counts
+from validation.stamps import gate_stamp
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,6 +129,7 @@ class _Intake:
     allow: frozenset[str]
     outcome: Outcome = field(default_factory=Outcome)
     waiting: list[Prepared] = field(default_factory=list)
+    waived: set[str] = field(default_factory=set)
     history: list[BatchFacts] = field(default_factory=list)
     seen: set[str] = field(default_factory=set)
     judged: list[dict[str, object]] = field(default_factory=list)
@@ -162,16 +164,19 @@ class _Intake:
         self.judged.append(
             {"file": name, "rows": prepared.facts.rows, **vars(compare(prepared.facts, history, limits))}
         )
-        stops = [stop for stop in judge(prepared.facts, history, limits) if stop.rule not in self.allow]
+        found = judge(prepared.facts, history, limits)
+        stops = [stop for stop in found if stop.rule not in self.allow]
         if stops:
             self._stop(name, prepared.facts.rows, stops, count_rules(prepared.bad))
             return
+        self.waived |= {stop.rule for stop in found}
         self.history.append(prepared.facts)
         self.waiting.append(prepared)
 
     def enter(self) -> None:
         """Through GX, into quarantine and log: the group that waits, in one publish."""
         group, self.waiting = self.waiting, []
+        stamp, self.waived = gate_stamp(self.gate.limits, self.waived), set()
         if not group:
             return
         events = pa.concat_tables([one.events for one in group]).combine_chunks()
@@ -198,7 +203,9 @@ class _Intake:
             "quarantined": sum(one.facts.bad_rows for one in group),
             "files": [one.facts.to_json() for one in group],
         }
-        appended = self.log.append(events.cast(arrow_schema()), batch=digest, counts=counts, before=before)
+        appended = self.log.append(
+            events.cast(arrow_schema()), batch=digest, validated_by=stamp, counts=counts, before=before
+        )
         outcome = self.outcome
         outcome.files += len(group)
         outcome.rows += rows

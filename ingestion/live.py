@@ -24,6 +24,7 @@ from ingestion.handed_back import handed_back
 from ingestion.live_json import read_events
 from validation.quarantine import publish_quarantine
 from validation.routing import QUARANTINE_SCHEMA, Failure, route
+from validation.stamps import rules_stamp
 
 FLUSH_SECONDS = 0.25
 """From the beginning of a flush to that of the next, unless it takes longer or there is nothing to do."""
@@ -92,6 +93,7 @@ class LiveIntake:
         """`settings` says where log and quarantine of the shop lie; nothing is made before the first flush."""
         self.log = EventLog(settings.log)
         self._quarantine = _Quarantine(settings.quarantine)
+        self._stamp = rules_stamp()
         # kept open: to open a database costs as much as the row rules of 2,000 events
         self._con = duckdb.connect(config={"threads": 1})
 
@@ -135,7 +137,7 @@ class LiveIntake:
             found.append((bad, at[order]))
             self._quarantine.publish(bad)
 
-        appended = self.log.append(routed.good, before=before)
+        appended = self.log.append(routed.good, validated_by=self._stamp, before=before)
         self._quarantine.settle()
         rejected, rejected_at = found[0]
         fates[kept[appended.copied]] = COPY

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -116,6 +117,36 @@ def test_only_batches_with_a_digest_are_listed(tmp_path: Path) -> None:
     log.append(rows({"event_id": "a"}), batch="all copies")
     assert [(entry["digest"], entry["version"]) for entry in log.batches()] == [("one", 1), ("all copies", 2)]
     assert len(list(tmp_path.glob("batches.*"))) == 1
+
+
+def test_says_what_validated_which_rows(tmp_path: Path) -> None:
+    """Neighbours that the same rules let in are one stretch, copies change nothing, compaction blurs nothing."""
+    log = EventLog(tmp_path)
+    log.append(rows({"event_id": "a"}, {"event_id": "b"}), validated_by="gate:1")
+    log.append(rows({"event_id": "c"}), validated_by="gate:1")
+    log.append(rows({"event_id": "a"}), validated_by="gate:2")
+    log.append(rows({"event_id": "d"}))
+    log.append(rows({"event_id": "e"}), validated_by="gate:1")
+    log.compact()
+    assert [(one.start, one.stop, one.by) for one in log.validated()] == [
+        (0, 3, "gate:1"),
+        (3, 4, ""),
+        (4, 5, "gate:1"),
+    ]
+    assert [(one.start, one.stop, one.by) for one in log.validated(2)] == [(0, 2, "gate:1")]
+    assert log.validated(0) == []
+
+
+def test_rows_of_a_log_that_did_not_say_are_not_validated(tmp_path: Path) -> None:
+    """A log written before validations were recorded can be read and appended to; its old rows passed nothing."""
+    log = EventLog(tmp_path)
+    log.append(rows({"event_id": "a"}, {"event_id": "b"}), validated_by="gate:1")
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    del manifest["validations"]
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    again = EventLog(tmp_path)
+    again.append(rows({"event_id": "c"}), validated_by="gate:1")
+    assert [(one.start, one.stop, one.by) for one in again.validated()] == [(0, 2, ""), (2, 3, "gate:1")]
 
 
 def test_a_version_is_parsed_once(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from ingestion.mapping import load_mapping
 from validation.batch import Thresholds
 from validation.gate import Gate
 from validation.quarantine import read_quarantine
+from validation.stamps import gate_stamp
 
 pytestmark = pytest.mark.slow  # Great Expectations alone takes eight seconds to import
 
@@ -167,8 +168,14 @@ def test_a_batch_far_from_history_stays_out_unless_allowed(tmp_path: Path, setti
         "text.parquet": ["type_changed"],
     }
     assert EventLog(settings.log).version == version
-    done = intake(bad, settings, allow=["volume", "mix", "stale", "type_changed"])
+    waived = ["mix", "stale", "type_changed", "volume"]
+    done = intake(bad, settings, allow=waived)
     assert (done.ok, done.accepted) == (True, 11 + 3 * 120)
+    limits = Thresholds()
+    assert [(one.start, one.by) for one in EventLog(settings.log).validated()] == [
+        (0, gate_stamp(limits)),
+        (version, gate_stamp(limits, waived)),
+    ]
 
 
 def test_csv_json_and_parquet_of_the_same_events_are_copies(tmp_path: Path, settings: Settings) -> None:

@@ -22,6 +22,7 @@ from ingestion.mapping import load_mapping
 from ingestion.prepare import prepare
 from tests.ingestion.live_events import ARRIVED, view
 from validation.quarantine import read_quarantine
+from validation.stamps import rules_stamp
 
 
 def arrivals(*events: object, stream: str = "http", first: int = 0) -> Arrivals:
@@ -42,6 +43,13 @@ def live(home: Settings) -> LiveIntake:
 def kept(home: Settings) -> list[tuple[str, int, str]]:
     """(stream, position, rule) of every row in quarantine."""
     return [(row["file"], row["row"], row["rule"]) for row in read_quarantine(home.quarantine).to_pylist()]
+
+
+def test_what_came_live_passed_the_row_rules(live: LiveIntake, home: Settings) -> None:
+    """The log records that the row rules let these rows in."""
+    live.take_in([arrivals(view("a"), view("b", item_id=None))])
+    live.take_in([arrivals(view("c"))])
+    assert [(one.start, one.stop, one.by) for one in EventLog(home.log).validated()] == [(0, 2, rules_stamp())]
 
 
 def test_each_event_has_its_fate(live: LiveIntake, home: Settings) -> None:
