@@ -19,25 +19,28 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from serving.decision import Decision
+from serving.endpoints import ENDPOINTS
 from serving.manifest import RefusedError
 from serving.openapi import openapi
-from serving.schema import ENDPOINTS, MAX_BODY_BYTES, InvalidRequestError, parse
+from serving.schema import MAX_BODY_BYTES, InvalidRequestError, parse
 
 logger = logging.getLogger("clicktrail.serving")
 
-Answer = Callable[[dict[str, Any]], dict[str, Any]]
+Decide = Callable[[dict[str, Any]], Decision]
 
 
 class Door:
-    """Takes requests of one task in; `answer` is set when the service has verified itself."""
+    """Takes requests of one task in; `decide` is set when the service has verified itself."""
 
     def __init__(self, task: str) -> None:
         """`task` decides the path and its fields."""
-        self.answer: Answer | None = None
-        self.path, self._fields = ENDPOINTS[task]
+        self.decide: Decide | None = None
+        endpoint = ENDPOINTS[task]
+        self._fields = endpoint.fields
         self.app = Starlette(
             routes=[
-                Route(self.path, self._endpoint, methods=["POST"]),
+                Route(endpoint.path, self._endpoint, methods=["POST"]),
                 # before BentoML's own, which knows typed endpoints only
                 Route("/docs.json", lambda _: JSONResponse(openapi(task)), methods=["GET"]),
             ]
@@ -53,11 +56,13 @@ class Door:
         return self._answer(body)
 
     def _answer(self, body: bytes) -> Response:
-        if self.answer is None:
+        if self.decide is None:
             return _error(503, "the service has not verified itself yet; try again")
         try:
-            answer = self.answer(parse(body, self._fields))
-            return Response(json.dumps(answer, ensure_ascii=False, allow_nan=False), media_type="application/json")
+            decision = self.decide(parse(body, self._fields))
+            return Response(
+                json.dumps(decision.answer, ensure_ascii=False, allow_nan=False), media_type="application/json"
+            )
         except InvalidRequestError as error:
             return _error(400, str(error), problems=[problem.__dict__ for problem in error.problems])
         except (sqlite3.Error, OSError, RefusedError):

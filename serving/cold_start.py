@@ -11,9 +11,9 @@ from serving.features import Features
 from serving.model import Model
 
 
-def of_user(features: Features, user: str) -> str | None:
-    """Why nothing is known of this user, or None where something is."""
-    return None if any(features.known.values()) else f"user_id {user!r} has no event in the online state"
+def of_user(features: Features, row: int, user: str) -> str | None:
+    """Why nothing is known of the user of this row, or None where something is."""
+    return None if features.anything_known(row) else f"user_id {user!r} has no event in the online state"
 
 
 def of_history(model: Model, features: Features, user: str) -> str | None:
@@ -31,7 +31,7 @@ def of_payment(model: Model, features: Features, request: Mapping[str, Any]) -> 
         views = [one.name for one in model.declarations if one.entity_key == key]
         if request.get(key) is None:
             unknown.append(f"the payment has no {key}")
-        elif not any(features.known[view] for view in views):
+        elif not any(features.known[view][0] for view in views):
             unknown.append(f"{key} {request[key]!r} has no event in the online state")
     return "; ".join(unknown) or None
 

@@ -1,7 +1,6 @@
 """What is known of a request's entities at its read time, taken from the online state.
 
-The state is read by the library's own reader; nothing of a feature is computed here. A view is read for
-the entity that its key names: a view of `card_id` for the request's `card_id`.
+The state is read by the library's own reader; nothing of a feature is computed here.
 """
 
 from __future__ import annotations
@@ -42,14 +41,19 @@ class Moment:
 
 @dataclass(frozen=True, kw_only=True)
 class Features:
-    """One request's features, view -> feature -> Arrow array [1], and of which views there was a state.
+    """Features of R rows, view -> feature -> Arrow array [R], and of which views there was a state, view -> [R].
 
-    `as_of`: the latest time at which one of them was read: a state cannot go back behind its entity's newest arrival.
+    `as_of`: of each row the latest time at which one of them was read: a state cannot go back behind its entity's
+    newest arrival.
     """
 
     views: dict[str, dict[str, pa.Array]]
-    known: dict[str, bool]
-    as_of: int
+    known: dict[str, list[bool]]
+    as_of: list[int]
+
+    def anything_known(self, row: int) -> bool:
+        """Whether there was a state of any view."""
+        return any(known[row] for known in self.known.values())
 
 
 class LiveState:
@@ -77,13 +81,13 @@ class LiveState:
         """Whether the clock is the wall's, so that a time in the future is a mistake."""
         return self._settings.clock == "wall"
 
-    def read(self, keys: Mapping[str, str | None], t: int) -> Features:
-        """Features as of `t` of the entities that `keys` names (entity key -> id, None for nobody).
+    def read(self, keys: Mapping[str, Sequence[str | None]], t: int) -> Features:
+        """Features as of `t` of the entities that `keys` names by row (entity key -> ids [R], None for nobody).
 
         Raises:
             RefusedError: the state is not there any more, or not what it was.
         """
-        asked = [(one.name, [entity_id(keys, one.entity_keys)]) for one in self._declarations]
+        asked = [(one.name, _ids(one, keys)) for one in self._declarations]
         try:
             results = self._reader.read_many(asked, t)
         except ValueError as error:
@@ -93,8 +97,8 @@ class LiveState:
                 view: {name: plain_lists(column) for name, column in result.columns.items()}
                 for view, result in results.items()
             },
-            known={view: result.known[0] for view, result in results.items()},
-            as_of=max([t, *(result.times[0] for result in results.values())]),
+            known={view: result.known for view, result in results.items()},
+            as_of=[max(t, *times) for times in zip(*(result.times for result in results.values()), strict=True)],
         )
 
     def warm(self) -> None:
@@ -145,6 +149,16 @@ class LiveState:
             raise RefusedError(message) from error
         self._checked = 0.0
         self._refresh()
+
+
+def _ids(declaration: Declaration, keys: Mapping[str, Sequence[str | None]]) -> Sequence[str | None]:
+    """The entity of each row, by the key of the view: a view of `card_id` reads the request's `card_id`."""
+    names = declaration.entity_keys
+    if len(names) == 1:
+        return keys[names[0]]
+    return [
+        entity_id(dict(zip(names, row, strict=True)), names) for row in zip(*(keys[one] for one in names), strict=True)
+    ]
 
 
 def plain_lists(column: pa.Array) -> pa.Array:

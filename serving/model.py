@@ -18,8 +18,8 @@ import pyarrow.parquet as pq
 
 from clicktrail.declarations import Declaration, from_json
 from clicktrail.encoding import Encoding
+from serving.endpoints import ENDPOINTS
 from serving.manifest import Manifest, RefusedError
-from serving.schema import ENDPOINTS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +73,7 @@ class Model:
         if not wanted <= given:
             message = f"{manifest.tag}: the model wants {sorted(wanted - given)}, which the encoding does not give"
             raise RefusedError(message)
-        taken = {field.name for field in ENDPOINTS[manifest.task][1]}
+        taken = {field.name for field in ENDPOINTS[manifest.task].fields}
         if not set(interface["request"]) <= taken:
             missing = ", ".join(sorted(set(interface["request"]) - taken))
             message = f"{manifest.tag}: the model reads {missing} of a request, which its endpoint does not take"

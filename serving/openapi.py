@@ -4,13 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from serving.schema import ENDPOINTS, MAX_TEXT, Field
-
-_SUMMARY = {
-    "recommendation": "the items that a user is most likely to view next",
-    "retention": "the probability that a user comes back within the task's horizon",
-    "fraud": "the probability that a payment is fraud",
-}
+from serving.endpoints import ENDPOINTS
+from serving.schema import MAX_TEXT, Field
 
 _ANSWER: dict[str, dict[str, Any]] = {
     "model": {"type": "string", "description": "tag of the bundle that answered"},
@@ -22,32 +17,10 @@ _ANSWER: dict[str, dict[str, Any]] = {
     "feature_offset": {"type": "integer", "description": "log offset that the state has applied"},
 }
 
-_SCORE = {"score": {"type": "number", "minimum": 0, "maximum": 1}}
-
-_OF_TASK: dict[str, dict[str, Any]] = {
-    "recommendation": {
-        "items": {
-            "type": "array",
-            "description": "best first",
-            "items": {
-                "type": "object",
-                "properties": {"item_id": {"type": "string"}, "score": {"type": "number"}},
-            },
-        }
-    },
-    "retention": _SCORE,
-    "fraud": {
-        "event_id": {"type": "string", "description": "the payment's"},
-        **_SCORE,
-        "threshold": {"type": "number", "description": "stated threshold of the run"},
-        "flagged": {"type": "boolean", "description": "score >= threshold"},
-    },
-}
-
 
 def openapi(task: str) -> dict[str, Any]:
     """OpenAPI 3.1 document of a task's service."""
-    path, fields = ENDPOINTS[task]
+    endpoint = ENDPOINTS[task]
     refused = {
         "type": "object",
         "properties": {
@@ -63,17 +36,17 @@ def openapi(task: str) -> dict[str, Any]:
     }
     return {
         "openapi": "3.1.0",
-        "info": {"title": f"clicktrail-{task}", "version": "1", "description": _SUMMARY[task]},
+        "info": {"title": f"clicktrail-{task}", "version": "1", "description": endpoint.summary},
         "paths": {
-            path: {
+            endpoint.path: {
                 "post": {
-                    "operationId": path.strip("/"),
-                    "summary": _SUMMARY[task],
-                    "requestBody": {"required": True, "content": _json(_request(fields))},
+                    "operationId": endpoint.path.strip("/"),
+                    "summary": endpoint.summary,
+                    "requestBody": {"required": True, "content": _json(_object(endpoint.fields))},
                     "responses": {
                         "200": {
                             "description": "the answer",
-                            "content": _json({"type": "object", "properties": {**_OF_TASK[task], **_ANSWER}}),
+                            "content": _json({"type": "object", "properties": {**endpoint.answer, **_ANSWER}}),
                         },
                         "400": {"description": "a field breaks a rule", "content": _json(refused)},
                         "413": {"description": "the body is too large"},
@@ -91,7 +64,7 @@ def _json(schema: dict[str, Any]) -> dict[str, Any]:
     return {"application/json": {"schema": schema}}
 
 
-def _request(fields: tuple[Field, ...]) -> dict[str, Any]:
+def _object(fields: tuple[Field, ...]) -> dict[str, Any]:
     return {
         "type": "object",
         "additionalProperties": False,
@@ -100,12 +73,21 @@ def _request(fields: tuple[Field, ...]) -> dict[str, Any]:
     }
 
 
+_TEXT = {"type": "string", "minLength": 1, "maxLength": MAX_TEXT}
+
+
 def _property(field: Field) -> dict[str, Any]:
+    numbers = {"minimum": field.minimum, "maximum": field.maximum}
+    entries = {"type": "array", "minItems": field.minimum, "maxItems": field.most}
     kinds: dict[str, dict[str, Any]] = {
-        "text": {"type": "string", "minLength": 1, "maxLength": MAX_TEXT},
-        "integer": {"type": "integer", "minimum": field.minimum, "maximum": field.maximum},
+        "text": _TEXT,
+        "integer": {"type": "integer", **numbers},
+        "number": {"type": "number", **numbers},
         "boolean": {"type": "boolean"},
         "time": {"type": "string", "format": "date-time"},
+        "texts": {**entries, "uniqueItems": True, "items": _TEXT},
+        "object": _object(field.fields),
+        "objects": {**entries, "items": _object(field.fields)},
     }
     schema = {**kinds[field.kind], "description": field.meaning}
     if field.nullable:

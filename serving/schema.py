@@ -1,34 +1,34 @@
-"""What a request may say: one table of fields for each endpoint, derived from the event contract.
+"""Requests by a table of fields: the table decides alone what is taken (serving/endpoints.py has the tables).
 
-The table decides alone: it validates, and the OpenAPI description is made of it. JSON's types are taken
-strictly ("12", true and NaN are no numbers), and a key that nobody knows is refused rather than ignored,
-since a misspelt field would otherwise be answered as if it had not been sent.
+JSON's types are taken strictly ("12", true and NaN are no numbers), and a key that nobody knows is refused rather
+than ignored, since a misspelt field would otherwise be answered as if it had not been sent.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-import pyarrow as pa
-
 from clicktrail.clock import microseconds
-from clicktrail.contract import EVENT_COLUMNS, LABEL, Column
 
 MAX_BODY_BYTES = 64 * 1024
 MAX_TEXT = 256
-MAX_K = 1000
 LARGEST_INTEGER = 2**53 - 1
 """The largest integer that every JSON reader takes exactly."""
 
-Kind = Literal["text", "integer", "boolean", "time"]
+Kind = Literal["text", "integer", "boolean", "time", "number", "texts", "object", "objects"]
+"""`texts` is a list of texts that differ, `object` has fields of its own, `objects` is a list of such."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Field:
-    """One key of a request. `default` stands where an optional field is left out; times become microseconds UTC."""
+    """One key of a request. `default` stands where an optional field is left out; times become microseconds UTC.
+
+    `minimum` and `maximum` bound numbers, `most` the entries of a list; `fields` are those of an object.
+    """
 
     name: str
     kind: Kind
@@ -38,6 +38,8 @@ class Field:
     minimum: int = 0
     maximum: int = LARGEST_INTEGER
     default: str | int | bool | None = None
+    most: int = 0
+    fields: tuple[Field, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,88 +60,41 @@ class InvalidRequestError(ValueError):
         self.problems = problems
 
 
-_USER = Field(name="user_id", kind="text", meaning="who asks", required=True)
-
-RECOMMEND: tuple[Field, ...] = (
-    _USER,
-    Field(name="k", kind="integer", meaning="how many items", minimum=1, maximum=MAX_K, default=10),
-    Field(
-        name="exclude_seen",
-        kind="boolean",
-        meaning="leave out items in the user's recent history, as far as the state remembers it",
-        default=False,
-    ),
-)
-
-SCORE_USER: tuple[Field, ...] = (_USER,)
-
-_NOT_SENT = ("event_type", "ingested_at", "source_seq", "label_of", LABEL, "label_value")
-_ALWAYS = ("event_id", "user_id", "price_minor")
-_WHO_PAYS = ("user_id", "card_id", "terminal_id")
-
-
-def _payment_field(column: Column) -> Field:
-    kind: Kind = "text"
-    if pa.types.is_timestamp(column.type):
-        kind = "time"
-    elif pa.types.is_integer(column.type):
-        kind = "integer"
-    # a payment without a card or terminal must say so with null: forgetting the key would hide it
-    key = column.name in _WHO_PAYS
-    always = column.name in _ALWAYS
-    return Field(
-        name=column.name,
-        kind=kind,
-        meaning=column.meaning + (f" ({column.unit})" if column.unit else ""),
-        required=always or key,
-        nullable=not always and column.nullable,
-        minimum=column.minimum or 0,
-    )
-
-
-SCORE_PAYMENT: tuple[Field, ...] = tuple(
-    _payment_field(column) for column in EVENT_COLUMNS if column.name not in _NOT_SENT
-)
-"""A payment as the event contract writes it, without what only the log knows of it."""
-
-ENDPOINTS: dict[str, tuple[str, tuple[Field, ...]]] = {
-    "recommendation": ("/recommend", RECOMMEND),
-    "retention": ("/score", SCORE_USER),
-    "fraud": ("/score", SCORE_PAYMENT),
-}
-"""Path and fields by task."""
-
-
 def parse(body: bytes, fields: tuple[Field, ...]) -> dict[str, Any]:
     """A request's values by field name, defaults filled in, times as microseconds UTC.
 
     Raises:
         InvalidRequestError: with every problem that was found.
     """
-    data = _object(body)
-    problems: list[Problem] = []
-    names = {field.name for field in fields}
-    for key in data:
-        if key not in names:
-            known = ", ".join(sorted(names))
-            problems.append(
-                _problem(_short(key, quote=False), "unknown", f"is no field of this request; there are: {known}")
-            )
-    values: dict[str, Any] = {}
-    for field in fields:
-        if field.name not in data:
-            if field.required:
-                null = " (null where there is none)" if field.nullable else ""
-                problems.append(_problem(field.name, "required", f"is missing; send {field.meaning}{null}"))
-            values[field.name] = field.default
-            continue
-        value, problem = _value(field, data[field.name])
-        values[field.name] = value
-        if problem:
-            problems.append(problem)
+    values, problems = _fields(fields, _object(body), "")
     if problems:
         raise InvalidRequestError(problems)
     return values
+
+
+def _fields(fields: tuple[Field, ...], data: dict[str, Any], prefix: str) -> tuple[dict[str, Any], list[Problem]]:
+    """Values by name and what is wrong with them; problems name their field with `prefix` before it."""
+    problems: list[Problem] = []
+    names = {field.name for field in fields}
+    if not data.keys() <= names:
+        known = ", ".join(sorted(names))
+        problems += [
+            _problem(prefix + _short(key, quote=False), "unknown", f"is no field of this request; there are: {known}")
+            for key in data
+            if key not in names
+        ]
+    values: dict[str, Any] = {}
+    for field in fields:
+        name = prefix + field.name
+        if field.name in data:
+            values[field.name], found = _value(field, name, data[field.name])
+            problems += found
+        else:
+            if field.required:
+                null = " (null where there is none)" if field.nullable else ""
+                problems.append(_problem(name, "required", f"is missing; send {field.meaning}{null}"))
+            values[field.name] = field.default
+    return values, problems
 
 
 def _object(body: bytes) -> dict[str, Any]:
@@ -171,51 +126,103 @@ def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return data
 
 
-def _value(field: Field, value: Any) -> tuple[Any, Problem | None]:  # noqa: ANN401 - JSON data
+def _value(field: Field, name: str, value: Any) -> tuple[Any, list[Problem]]:  # noqa: ANN401 - JSON data
     if value is None:
-        problem = None if field.nullable else _problem(field.name, "not_null", f"is null; send {field.meaning}")
-        return None, problem
-    return _READERS[field.kind](field, value)
+        return None, [] if field.nullable else [_problem(name, "not_null", f"is null; send {field.meaning}")]
+    return _READERS[field.kind](field, name, value)
 
 
-def _text(field: Field, value: Any) -> tuple[Any, Problem | None]:  # noqa: ANN401
+def _text(_field: Field, name: str, value: Any) -> tuple[Any, list[Problem]]:  # noqa: ANN401
     if not isinstance(value, str):
-        return None, _problem(field.name, "text", f"is {_short(value)}; send a string")
+        return None, [_problem(name, "text", f"is {_short(value)}; send a string")]
     if not value or len(value) > MAX_TEXT:
-        return None, _problem(field.name, "length", f"has {len(value)} characters; send 1 to {MAX_TEXT}")
-    if any("\ud800" <= character <= "\udfff" or character == "\0" for character in value):
-        return None, _problem(field.name, "text", "holds half a surrogate pair or a NUL; send Unicode text")
-    return value, None
+        return None, [_problem(name, "length", f"has {len(value)} characters; send 1 to {MAX_TEXT}")]
+    # an ASCII text without a NUL is the common case, and the cheap one to see
+    if not (value.isascii() and "\0" not in value) and any(
+        "\ud800" <= character <= "\udfff" or character == "\0" for character in value
+    ):
+        return None, [_problem(name, "text", "holds half a surrogate pair or a NUL; send Unicode text")]
+    return value, []
 
 
-def _integer(field: Field, value: Any) -> tuple[Any, Problem | None]:  # noqa: ANN401
+def _integer(field: Field, name: str, value: Any) -> tuple[Any, list[Problem]]:  # noqa: ANN401
     bounds = f"an integer from {field.minimum} to {field.maximum}"
     if isinstance(value, bool) or not isinstance(value, int):
-        return None, _problem(field.name, "integer", f"is {_short(value)}; send {bounds}")
+        return None, [_problem(name, "integer", f"is {_short(value)}; send {bounds}")]
     if not field.minimum <= value <= field.maximum:
-        return None, _problem(field.name, "range", f"is {_short(value)}; send {bounds}")
-    return value, None
+        return None, [_problem(name, "range", f"is {_short(value)}; send {bounds}")]
+    return value, []
 
 
-def _boolean(field: Field, value: Any) -> tuple[Any, Problem | None]:  # noqa: ANN401
+def _number(field: Field, name: str, value: Any) -> tuple[Any, list[Problem]]:  # noqa: ANN401
+    bounds = f"a number from {field.minimum} to {field.maximum}"
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None, [_problem(name, "number", f"is {_short(value)}; send {bounds}")]
+    if not field.minimum <= value <= field.maximum:  # NaN is in no range
+        return None, [_problem(name, "range", f"is {_short(value)}; send {bounds}")]
+    return float(value), []
+
+
+def _boolean(_field: Field, name: str, value: Any) -> tuple[Any, list[Problem]]:  # noqa: ANN401
     if not isinstance(value, bool):
-        return None, _problem(field.name, "boolean", f"is {_short(value)}; send true or false")
-    return value, None
+        return None, [_problem(name, "boolean", f"is {_short(value)}; send true or false")]
+    return value, []
 
 
-def _time(field: Field, value: Any) -> tuple[Any, Problem | None]:  # noqa: ANN401
+def _time(_field: Field, name: str, value: Any) -> tuple[Any, list[Problem]]:  # noqa: ANN401
     wanted = "send an ISO 8601 time with its offset, such as 2026-03-31T12:00:00Z"
     try:
         moment = datetime.fromisoformat(value)
         t = microseconds(moment.astimezone(UTC))
     except (TypeError, ValueError, OverflowError):
-        return None, _problem(field.name, "time", f"is {_short(value)}; {wanted}")
+        return None, [_problem(name, "time", f"is {_short(value)}; {wanted}")]
     if moment.tzinfo is None or t < 0:
-        return None, _problem(field.name, "time", f"is {_short(value)}; {wanted}, not before 1970")
-    return t, None
+        return None, [_problem(name, "time", f"is {_short(value)}; {wanted}, not before 1970")]
+    return t, []
 
 
-_READERS = {"text": _text, "integer": _integer, "boolean": _boolean, "time": _time}
+def _texts(field: Field, name: str, value: Any) -> tuple[Any, list[Problem]]:  # noqa: ANN401
+    entries, problems = _entries(field, name, value, _text)
+    if not problems and len(set(entries)) < len(entries):
+        problems.append(_problem(name, "once", "names one twice; send each once"))
+    return entries, problems
+
+
+def _one_object(field: Field, name: str, value: Any) -> tuple[Any, list[Problem]]:  # noqa: ANN401
+    if not isinstance(value, dict):
+        return None, [_problem(name, "object", f"is {_short(value)}; send a JSON object")]
+    return _fields(field.fields, value, f"{name}.")
+
+
+def _objects(field: Field, name: str, value: Any) -> tuple[Any, list[Problem]]:  # noqa: ANN401
+    return _entries(field, name, value, _one_object)
+
+
+def _entries(field: Field, name: str, value: Any, read: _Reader) -> tuple[list[Any], list[Problem]]:  # noqa: ANN401
+    """The entries of a list, each read; problems name them `name[place]`."""
+    if not isinstance(value, list):
+        return [], [_problem(name, "list", f"is {_short(value)}; send a list")]
+    if not field.minimum <= len(value) <= field.most:
+        return [], [_problem(name, "length", f"has {len(value)} entries; send {field.minimum} to {field.most}")]
+    entries, problems = [], []
+    for place, one in enumerate(value):
+        entry, found = read(field, f"{name}[{place}]", one)
+        entries.append(entry)
+        problems += found
+    return entries, problems
+
+
+_Reader = Callable[[Field, str, Any], tuple[Any, list[Problem]]]
+_READERS: dict[Kind, _Reader] = {
+    "text": _text,
+    "integer": _integer,
+    "number": _number,
+    "boolean": _boolean,
+    "time": _time,
+    "texts": _texts,
+    "object": _one_object,
+    "objects": _objects,
+}
 
 
 def _problem(field: str, rule: str, what: str) -> Problem:

@@ -43,7 +43,7 @@ def _service(task: str) -> Any:  # noqa: ANN401 - bentoml is untyped
 
         def __init__(self) -> None:
             self._predictor = _verified(task)
-            door.answer = self._predictor.answer
+            door.decide = self._predictor.decide
 
         async def __is_ready__(self) -> bool:
             # on the event loop, where the connection to the state is used

@@ -14,8 +14,9 @@ import pytest
 from clicktrail.contract import arrow_schema
 from clicktrail.event_log import EventLog
 from clicktrail.settings import Settings
+from serving.endpoints import ENDPOINTS
 from serving.openapi import openapi
-from serving.schema import ENDPOINTS, InvalidRequestError, parse
+from serving.schema import InvalidRequestError, parse
 from tests.docs.guide import ROOT, Block, Checkout, blocks, checkout, edit
 
 GUIDES = ROOT / "docs" / "guides"
@@ -114,13 +115,13 @@ def test_the_requests_of_the_serving_guide_are_answered_as_it_says() -> None:
     assert [path for path, _ in bodies] == ["/recommend", "/score", "/score", "/score"]
     refused = json.loads(next(block.text for block in guide if block.order == "refused"))
     for path, body in bodies:
-        endpoint, fields = ENDPOINTS[tasks[path].pop(0)]
-        assert endpoint == path
+        endpoint = ENDPOINTS[tasks[path].pop(0)]
+        assert endpoint.path == path
         if b"59.90" not in body:
-            parse(body, fields)
+            parse(body, endpoint.fields)
             continue
         with pytest.raises(InvalidRequestError) as error:
-            parse(body, fields)
+            parse(body, endpoint.fields)
         assert str(error.value) == refused["error"]
         assert [problem.__dict__ for problem in error.value.problems] == refused["problems"]
 
@@ -129,6 +130,6 @@ def test_the_requests_of_the_serving_guide_are_answered_as_it_says() -> None:
 def test_the_answers_of_the_serving_guide_have_the_keys_of_the_service(task: str) -> None:
     """Every key that is described is shown, and no other."""
     shown = json.loads(next(block.text for block in blocks(GUIDES / "serve-a-bundle.md") if block.order == task))
-    answer = openapi(task)["paths"][ENDPOINTS[task][0]]["post"]["responses"]["200"]["content"]
+    answer = openapi(task)["paths"][ENDPOINTS[task].path]["post"]["responses"]["200"]["content"]
     described = answer["application/json"]["schema"]["properties"]
     assert shown.keys() == described.keys()

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from clicktrail.clock import microseconds
 from clicktrail.contract import EVENT_COLUMNS
 from ingestion.live_json import NotJson, decode, decode_or_refuse, read_events
-from serving.schema import SCORE_PAYMENT, InvalidRequestError, parse
+from serving.endpoints import SCORE_PAYMENT
+from serving.schema import InvalidRequestError, parse
 from tests.ingestion.live_events import ARRIVED, START, view
 
 MINUTE = 60_000_000

@@ -10,17 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from serving.endpoints import ENDPOINTS, MAX_K, RECOMMEND, SCORE_PAYMENT
 from serving.openapi import openapi
-from serving.schema import (
-    ENDPOINTS,
-    LARGEST_INTEGER,
-    MAX_K,
-    RECOMMEND,
-    SCORE_PAYMENT,
-    Field,
-    InvalidRequestError,
-    parse,
-)
+from serving.schema import LARGEST_INTEGER, Field, InvalidRequestError, parse
 
 JSON_VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=300),
@@ -122,8 +114,8 @@ def test_nesting_without_end_is_refused() -> None:
 @pytest.mark.parametrize("task", ENDPOINTS)
 def test_the_description_follows_the_table(task: str) -> None:
     """OpenAPI lists the same fields, required ones and limits by which requests are validated."""
-    path, fields = ENDPOINTS[task]
-    post = openapi(task)["paths"][path]["post"]
+    fields = ENDPOINTS[task].fields
+    post = openapi(task)["paths"][ENDPOINTS[task].path]["post"]
     schema = post["requestBody"]["content"]["application/json"]["schema"]
     assert list(schema["properties"]) == [field.name for field in fields]
     assert schema["required"] == [field.name for field in fields if field.required]

@@ -1,0 +1,80 @@
+"""A decision: what a request was answered, and all that the answer rests on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from clicktrail.clock import moment as as_datetime
+from clicktrail.contract import ENTITY_KEYS, MICROSECONDS
+from serving.features import Features, LiveState, Moment
+from serving.model import Model
+
+
+@dataclass(frozen=True, kw_only=True)
+class Read:
+    """What was read for R rows of one request: their ids and fields by name [R], when, and the features found."""
+
+    fields: Mapping[str, Sequence[Any]]
+    moment: Moment
+    features: Features
+
+    @property
+    def rows(self) -> int:
+        """R."""
+        return len(self.features.as_of)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decision:
+    """An answer as it is sent, the request as it was taken, what was read for it, and of each row what was decided.
+
+    `outcomes` is one mapping a row [R], with names by task: what the decision log keeps beside the features.
+    """
+
+    answer: dict[str, Any]
+    request: Mapping[str, Any]
+    read: Read
+    outcomes: Sequence[Mapping[str, Any]]
+
+
+def read(state: LiveState, fields: Mapping[str, Sequence[Any]], at: int | None = None) -> Read:
+    """Read the features of R rows, now or at the request's own time (microseconds UTC).
+
+    Args:
+        state: the live state.
+        fields: field -> [R]; the entity keys among them say whose features are read, one left out is nobody.
+        at: read time, where it is not now.
+    """
+    moment = state.moment(at)
+    rows = len(next(iter(fields.values())))
+    nobody = [None] * rows
+    return Read(
+        fields=fields,
+        moment=moment,
+        features=state.read({key: fields.get(key, nobody) for key in ENTITY_KEYS}, moment.t),
+    )
+
+
+def run(model: Model, read: Read) -> np.ndarray:
+    """The model's scores of all rows: float32 [R], or [R, items]."""
+    times = np.full(read.rows, read.moment.t, np.int64)
+    return model.run(read.features.views, read.fields, times)
+
+
+def told(model: Model, read: Read, row: int, reason: str | None, answered_by: str) -> dict[str, Any]:
+    """What every answer says about itself."""
+    as_of = read.features.as_of[row]
+    return {
+        "cold_start": reason is not None,
+        "cold_start_reason": reason,
+        "answered_by": answered_by,
+        "features_as_of": as_datetime(as_of).isoformat().replace("+00:00", "Z"),
+        # a payment may lie before the newest that is known of others
+        "feature_age_seconds": max(as_of - read.moment.watermark, 0) / MICROSECONDS,
+        "feature_offset": read.moment.offset,
+        "model": model.manifest.tag,
+    }
