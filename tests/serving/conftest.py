@@ -55,7 +55,6 @@ class Bundles:
             "BENTOML_HOME": str(self.store),
             "BENTOML_DO_NOT_TRACK": "true",
             "OMP_NUM_THREADS": "1",
-            "NUMBA_CACHE_DIR": str(self.settings.home / "numba"),  # not into the bundles: tests count their files
             **more,
         }
 
