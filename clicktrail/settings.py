@@ -8,6 +8,8 @@ CLICKTRAIL_ONLINE_URL    Redis of the online state, redis://host:port/db[#name] 
                          shops that share it have names of their own, by default that of the shop
 CLICKTRAIL_INTAKE_TOKEN  what a producer must send as its bearer token to the HTTP intake (default: none is asked for)
 CLICKTRAIL_STREAM_URL    where the stream is: redis://host:port/db, or Kafka's bootstrap servers (default: this machine)
+CLICKTRAIL_SIGNING_KEY   private Ed25519 key (PEM) that bundles are signed with at their build (default: not signed)
+CLICKTRAIL_TRUSTED_KEYS  public key (PEM), or a folder of them: bundles must be signed by one (default: none is asked)
 CLICKTRAIL_READ_LOG      share of the rows read online that is kept for `make parity`, 0 to 1 (default: 0, none)
 """
 
@@ -34,6 +36,8 @@ class Settings:
     bentoml_home: Path = field(default_factory=lambda: Path.home() / "bentoml")
     intake_token: str = field(default="", repr=False)
     stream_url: str = field(default="", repr=False)  # may hold a password
+    signing_key: Path | None = None
+    trusted_keys: Path | None = None
 
     @property
     def shop_home(self) -> Path:
@@ -144,4 +148,10 @@ def load(environ: dict[str, str] | None = None) -> Settings:
         bentoml_home=Path(env.get("BENTOML_HOME") or Path.home() / "bentoml").expanduser().resolve(),
         intake_token=env.get("CLICKTRAIL_INTAKE_TOKEN") or "",
         stream_url=env.get("CLICKTRAIL_STREAM_URL") or "",
+        signing_key=_path(env.get("CLICKTRAIL_SIGNING_KEY")),
+        trusted_keys=_path(env.get("CLICKTRAIL_TRUSTED_KEYS")),
     )
+
+
+def _path(text: str | None) -> Path | None:
+    return Path(text).expanduser().resolve() if text else None
