@@ -5,7 +5,7 @@ Needs neither Feast nor DuckDB. One round trip to the store a read, however many
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -84,9 +84,7 @@ class OnlineReader:
 
     def warm(self) -> None:
         """Read nobody, so that the kernels are compiled before somebody waits for it: seconds, on a new machine."""
-        for declaration in self._declarations.values():
-            found = read_records(declaration, twins(declaration), self._as_of())
-            values(declaration, found.history, np.array([0, -1]), np.full(2, NEVER))
+        compile_kernels(self._declarations.values(), self._as_of())
 
     def meta(self) -> dict[str, object]:
         """`offset` and `watermark` (microseconds) of the view that is furthest behind, `epoch`, `fingerprints`.
@@ -188,6 +186,18 @@ class OnlineReader:
         if self._catalogue is not None:
             self._catalogue = self._catalogue.newest()
         return self._catalogue
+
+
+def compile_kernels(declarations: Iterable[Declaration], catalogue: AsOf | None = None) -> None:
+    """Have everything compiled, or taken from its cache, that reads of these views need; asks no store.
+
+    Args:
+        declarations: the views.
+        catalogue: what the items were, where a view has a field of the catalogue; an empty one will do.
+    """
+    for declaration in declarations:
+        found = read_records(declaration, twins(declaration), catalogue)
+        values(declaration, found.history, np.array([0, -1]), np.full(2, NEVER))
 
 
 def finish(declaration: Declaration, found: Found, t: np.ndarray) -> dict[str, pa.Array]:

@@ -1,26 +1,22 @@
 """Builds a bundle from a run: `python -m serving.build --task fraud [--run var/runs/fraud/<run_id>]`.
 
-The Bento is built by BentoML's own command in a store aside, completed with a manifest, verified by the
-code that it carries, and only then moved into the user's store (BENTOML_HOME, else ~/bentoml) and named
-`latest` there, each in one step. Killed anywhere, `latest` names a whole bundle: the old one or the new.
-
-Failpoints: `bundle.before_rename`, `bundle.after_rename`, `bundle.latest.before_rename`, `bundle.latest.after_rename`.
+The Bento is built by BentoML's own command in a store aside, completed with a bill of materials, a skew receipt and a
+manifest, signed where CLICKTRAIL_SIGNING_KEY names a key, verified by the code that it carries, and only then moved into
+the user's store (BENTOML_HOME, else ~/bentoml) and, if the run passed its gates, named `latest` there, each in one step.
+Killed anywhere, `latest` names a whole bundle: the old one or the new.
 """
 
 from __future__ import annotations
 
 import argparse
-import fcntl
 import json
 import math
 import os
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -29,11 +25,28 @@ import yaml
 
 from clicktrail import settings as settings_module
 from clicktrail.clock import read_time
-from clicktrail.publish import alive, publish_bytes, publish_folder, sweep
+from clicktrail.encoding import Encoding
+from clicktrail.event_log import EventLog
 from clicktrail.settings import Settings
 from serving import manifest as manifests
-from serving.manifest import BUNDLE, MANIFEST, SOURCE, TASKS, VERSION_LENGTH, canonical, digest_of
-from serving.sources import Sources, needed
+from serving import origin
+from serving.bill_of_materials import bill_of_materials
+from serving.bundle_store import Built, publish, staging
+from serving.manifest import (
+    BILL,
+    BUNDLE,
+    MANIFEST,
+    RECEIPT,
+    SOURCE,
+    TASKS,
+    VERSION_LENGTH,
+    RefusedError,
+    canonical,
+    digest_of,
+)
+from serving.model import used_views
+from serving.signing import sign
+from serving.sources import OURS, Sources, needed
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 
@@ -45,7 +58,12 @@ _SQL = "clicktrail.sql_expressions"
 _PLAIN = {".onnx", ".data", ".json", ".parquet", ".md", ".txt"}
 """Kinds of files that hold data alone; anything else (a pickle, a checkpoint) could hold code."""
 
+_ON_DEMAND = ("cryptography",)
+"""Packages that a function of ours imports, which a service may be asked to run: where signatures are demanded."""
+
 _FROM_RUN = ("metrics.json", "model_card.md")
+
+_METRICS = ("primary_metric", "model", "baselines", "oracle", "intervals", "gates")
 
 _STAGED = "staged"
 
@@ -60,37 +78,75 @@ class BuildConfig:
     shop: str
     clock: str
     bentoml_home: Path
-
-
-@dataclass(frozen=True, kw_only=True)
-class Built:
-    """A bundle in the store; `fresh` is false where the same run had been built before."""
-
-    tag: str
-    path: Path
-    files: int
-    bytes: int
-    fresh: bool
+    signing_key: Path | None = None
 
 
 def build(config: BuildConfig) -> Built:
     """Build, verify and publish the bundle of a run.
 
     Raises:
-        ValueError: the run has no export, the clock is none, or the bundle does not pass its own checks.
+        ValueError: the run has no export or learned from rows that were not validated, the clock is none, a view's
+            online reads differ from offline ones more often than it allows, or the bundle does not pass its own checks.
     """
     read_time(config.clock, 0)
     export = config.run / "export"
     if not (export / "interface.json").is_file():
         message = f"{export} holds no export: train first (make train TASK={config.task}), or name a run with --run"
         raise ValueError(message)
-    with _staging(config.bentoml_home) as aside:
-        bento = _bento(config, export, needed(CHECKOUT, entries(_json(export / "interface.json"))), aside)
-        manifest = _complete(config, bento)
-        in_file = Settings(home=config.home, shop=config.shop, clock=config.clock).online.is_file()
-        here = in_file or bool(settings_module.load().online_url)
-        self_check(bento, *([] if here else ["--no-state"]))
-        return publish(config.bentoml_home, bento, manifest)
+    interface = _json(export / "interface.json")
+    if interface["task"] != config.task:
+        message = f"{config.run} is a run of {interface['task']}, not of {config.task}"
+        raise ValueError(message)
+    settings = _settings(config)
+    metrics = _metrics(config.run)
+    try:
+        lineage = origin.lineage(EventLog(settings.log), metrics.get("data", {}))
+    except ValueError as error:
+        message = f"{config.run} may not become a bundle: {error}"
+        raise ValueError(message) from error
+    with staging(config.bentoml_home) as aside:
+        bento = _bento(config, export, _sources(interface), aside)
+        with_state = settings.online.is_file() or bool(settings.online_url)
+        receipt = _receipt(settings, export, interface, with_state=with_state)
+        manifest = _complete(config, bento, metrics=metrics, lineage=lineage, receipt=receipt)
+        if config.signing_key:
+            sign(bento, config.signing_key)
+        self_check(bento, *([] if with_state else ["--no-state"]))
+        passed = not failed_gates(metrics)
+        return publish(config.bentoml_home, bento, manifest, promote=passed, key=config.signing_key)
+
+
+def failed_gates(metrics: Mapping[str, Any]) -> list[str]:
+    """The gates of its task that a run did not pass: `latest` goes on naming the bundle that it names now."""
+    gates = metrics.get("gates", {})
+    return [
+        f"{name} is {metrics['model'][name]:.4g}, at least {gate['least']:g} is asked"
+        for name, gate in sorted(gates.items())
+        if not gate["passed"]
+    ]
+
+
+def _settings(config: BuildConfig) -> Settings:
+    """Of the shop that the bundle will read, by its clock."""
+    chosen = {
+        "CLICKTRAIL_HOME": str(config.home),
+        "CLICKTRAIL_SHOP": config.shop,
+        "CLICKTRAIL_CLOCK": config.clock,
+    }
+    return settings_module.load({**os.environ, **chosen})
+
+
+def _sources(interface: Mapping[str, Any]) -> Sources:
+    found = needed(CHECKOUT, entries(interface))
+    return replace(found, packages=tuple(sorted({*found.packages, *_ON_DEMAND})))
+
+
+def _receipt(settings: Settings, export: Path, interface: Mapping[str, Any], *, with_state: bool) -> dict[str, Any]:
+    if not with_state:
+        return {"views": None, "reason": "there was no online state where it was built"}
+    read = used_views(Encoding.from_json(_json(export / "encoding.json")))
+    views = [one for one in interface["declarations"] if one["name"] in read]
+    return origin.skew_receipt(settings, views, CHECKOUT)
 
 
 def entries(interface: Mapping[str, Any]) -> tuple[str, ...]:
@@ -126,24 +182,33 @@ def _bento(config: BuildConfig, export: Path, sources: Sources, aside: Path) -> 
     return aside / "home" / "bentos" / f"clicktrail-{config.task}" / _STAGED
 
 
-def _complete(config: BuildConfig, bento: Path) -> dict[str, Any]:
-    """Give the Bento its version and its manifest, both decided by its content."""
+def _complete(
+    config: BuildConfig,
+    bento: Path,
+    *,
+    metrics: Mapping[str, Any],
+    lineage: Mapping[str, Any],
+    receipt: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Give the Bento its bill of materials, its receipt, its version and its manifest, all but the receipt by content."""
     bundle = bento / BUNDLE
     interface = _json(bundle / "interface.json")
-    metrics = _json(bundle / "metrics.json") if (bundle / "metrics.json").is_file() else {}
-    if interface["task"] != config.task:
-        message = f"{config.run} is a run of {interface['task']}, not of {config.task}"
-        raise ValueError(message)
+    name = f"clicktrail-{config.task}"
+    requirements = (bento / "env/python/requirements.txt").read_text(encoding="utf-8").splitlines()
+    modules = {path: sha for path, sha in manifests.listing(bento).items() if path.endswith(".py")}
+    (bento / BILL).write_text(bill_of_materials(name, requirements, modules), encoding="utf-8")
+    (bento / RECEIPT).write_bytes(canonical(receipt))
     listing = manifests.listing(bento)
     inner = manifests.decides(listing)
     content: dict[str, Any] = {
         "format": manifests.FORMAT,
-        "name": f"clicktrail-{config.task}",
+        "name": name,
         "task": config.task,
         "feature_service": interface["feature_service"],
         "fingerprints": {one["name"]: one["fingerprint"] for one in interface["declarations"]},
-        "run": _plain({"id": config.run.name, "revision": metrics.get("revision") or _revision(), **_origin(metrics)}),
-        "metrics": _plain({key: metrics.get(key) for key in ("primary_metric", "model", "baselines", "oracle")}),
+        "run": _plain({"id": config.run.name, "revision": metrics.get("revision"), **_origin(metrics)}),
+        "lineage": lineage,
+        "metrics": _plain({key: metrics.get(key) for key in _METRICS}),
         "defaults": {"shop": config.shop, "clock": config.clock},
         "files": {name: listing[name] for name in inner},
     }
@@ -156,6 +221,7 @@ def _complete(config: BuildConfig, bento: Path) -> dict[str, Any]:
     wrapping.write_text(yaml.safe_dump(description, sort_keys=False), encoding="utf-8")
     content["envelope"] = {name: sha for name, sha in manifests.listing(bento).items() if name not in content["files"]}
     content["home"] = str(config.home)
+    content["built"] = origin.revision(CHECKOUT, OURS)
     (bento / MANIFEST).write_bytes(canonical(content))
     return content
 
@@ -168,33 +234,6 @@ def self_check(bento: Path, *arguments: str) -> None:
     """
     command = [sys.executable, "-m", "serving.verify", str(bento), *arguments]
     _run(command, bento / SOURCE, _environ() | {"PYTHONDONTWRITEBYTECODE": "1"}, "the bundle's check of itself")
-
-
-def publish(bentoml_home: Path, bento: Path, manifest: dict[str, Any]) -> Built:
-    """Move a finished Bento into the store and name it `latest`; one that is there already is only named.
-
-    Raises:
-        RefusedError: it is there already, and was changed since.
-    """
-    family = bentoml_home / "bentos" / manifest["name"]
-    family.mkdir(parents=True, exist_ok=True)
-    target = family / manifest["version"]
-    with _one_at_a_time(bentoml_home):
-        sweep(family)
-        fresh = not target.exists()
-        if fresh:
-            publish_folder(target, bento, "bundle")
-        else:
-            manifests.check_files(manifests.read(target))
-        publish_bytes(family / "latest", manifest["version"].encode(), "bundle.latest")
-    files = [path for path in target.rglob("*") if path.is_file()]
-    return Built(
-        tag=f"{manifest['name']}:{manifest['version']}",
-        path=target,
-        files=len(files),
-        bytes=sum(path.stat().st_size for path in files),
-        fresh=fresh,
-    )
 
 
 # ---- files and processes
@@ -219,11 +258,14 @@ def _json(path: Path) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def _origin(metrics: dict[str, Any]) -> dict[str, Any]:
-    """Log offset and digest of what the run learned from."""
-    return {
-        f"log_{key}" if key in ("offset", "digest") else key: value for key, value in metrics.get("data", {}).items()
-    }
+def _metrics(run: Path) -> dict[str, Any]:
+    return _json(run / "metrics.json") if (run / "metrics.json").is_file() else {}
+
+
+def _origin(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """What the run learned from: offset and digest of the log, digest and size of the training set made of it."""
+    data = dict(metrics.get("data", {}))
+    return {"log_digest": data.pop("log_content", ""), "training_set": data.pop("digest", ""), **data}
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401 - JSON data
@@ -242,11 +284,6 @@ def _finished(run: Path) -> datetime:
     return datetime.fromtimestamp(int(stamp), UTC)
 
 
-def _revision() -> str:
-    found = subprocess.run(["git", "rev-parse", "HEAD"], cwd=CHECKOUT, capture_output=True, text=True, check=False)
-    return found.stdout.strip() if found.returncode == 0 else "unknown"
-
-
 def _environ() -> dict[str, str]:
     """The environment of a child that is to find the code beside it and no other."""
     kept = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "CLICKTRAIL_FAILPOINT")}
@@ -258,31 +295,6 @@ def _run(command: list[str], folder: Path, environ: dict[str, str], what: str) -
     if done.returncode:
         message = f"{what} failed:\n{done.stdout[-2000:]}{done.stderr[-4000:]}".rstrip()
         raise ValueError(message)
-
-
-@contextmanager
-def _staging(bentoml_home: Path) -> Iterator[Path]:
-    """A folder of this build on the store's file system; what killed builds left there is removed."""
-    parent = bentoml_home / "tmp"
-    parent.mkdir(parents=True, exist_ok=True)
-    for left in parent.glob("clicktrail-*"):
-        writer = left.name.split("-")[1]
-        if left.is_dir() and not (writer.isdigit() and alive(int(writer))):
-            shutil.rmtree(left, ignore_errors=True)
-    aside = Path(tempfile.mkdtemp(prefix=f"clicktrail-{os.getpid()}-", dir=parent))
-    try:
-        yield aside
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
-
-
-@contextmanager
-def _one_at_a_time(bentoml_home: Path) -> Iterator[None]:
-    lock = bentoml_home / "tmp" / "clicktrail.lock"
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    with lock.open("w") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
-        yield
 
 
 # ---- command line
@@ -300,8 +312,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     run = (given.run or chosen.runs / given.task / "latest").expanduser()
     # a bundle reads the state of the shop that its run learned from, whichever shop this command stands in
-    facts = _json(run / "metrics.json") if (run / "metrics.json").is_file() else {}
-    shop = facts.get("data", {}).get("shop") or chosen.shop
+    metrics = _metrics(run)
+    shop = metrics.get("data", {}).get("shop") or chosen.shop
     config = BuildConfig(
         task=given.task,
         run=run.resolve(),
@@ -309,6 +321,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         shop=shop,
         clock=given.clock,
         bentoml_home=Path(BentoMLContainer.bentoml_home.get()),
+        signing_key=chosen.signing_key,
     )
     try:
         built = build(config)
@@ -316,10 +329,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"no bundle was built: {error}\n")
         return 1
     state = "built" if built.fresh else "was built before, nothing changed"
+    name = built.tag if not built.latest else f"clicktrail-{given.task}:latest"
     sys.stdout.write(
         f"{built.tag} {state}: {built.files} files, {built.bytes / 2**20:.1f} MiB in {built.path}\n"
-        f"  serve it: bentoml serve clicktrail-{given.task}:latest    verify it: python -m serving.verify {built.tag}\n"
+        f"  serve it: bentoml serve {name}    verify it: make verify BUNDLE={built.tag}\n"
     )
+    failed = failed_gates(metrics)
+    if failed:
+        sys.stdout.write(f"  latest does not name it, since its run did not pass its gates: {'; '.join(failed)}\n")
     return 0
 
 
