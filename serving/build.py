@@ -1,9 +1,9 @@
 """Builds a bundle from a run: `python -m serving.build --task fraud [--run var/runs/fraud/<run_id>]`.
 
 The Bento is built by BentoML's own command in a store aside, completed with a bill of materials, a skew receipt and a
-manifest, signed where CLICKTRAIL_SIGNING_KEY names a key, verified by the code that it carries, and only then moved into
-the user's store (BENTOML_HOME, else ~/bentoml) and, if the run passed its gates, named `latest` there, each in one step.
-Killed anywhere, `latest` names a whole bundle: the old one or the new.
+manifest, signed where CLICKTRAIL_SIGNING_KEY names a key, and verified by the code that it carries. Only then is it
+moved into the user's store (BENTOML_HOME, else ~/bentoml) and, if the run passed its gates, named `latest` there, each
+in one step. Killed anywhere, `latest` names a whole bundle: the old one or the new.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ from serving.manifest import (
     SOURCE,
     TASKS,
     VERSION_LENGTH,
-    RefusedError,
     canonical,
     digest_of,
+    seal_of,
 )
 from serving.model import used_views
 from serving.signing import sign
@@ -50,7 +50,9 @@ from serving.sources import OURS, Sources, needed
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 
-ENTRIES = ("serving.service", "serving.verify")
+ENTRIES = ("serving.service", "serving.verify", "serving.warm")
+
+_IMAGE = Path("deploy") / "bundle.Dockerfile"
 
 _SQL = "clicktrail.sql_expressions"
 """What computes features of kind sql; it brings DuckDB, which other bundles do without."""
@@ -166,14 +168,15 @@ def _bento(config: BuildConfig, export: Path, sources: Sources, aside: Path) -> 
         if (config.run / name).is_file():
             _copy(config.run / name, context / "bundle" / name)
     card = context / "bundle" / "model_card.md"
+    _copy(CHECKOUT / _IMAGE, context / _IMAGE.name)
     options = {
         "service": f"serving.service:{config.task}",
         "description": "file:./bundle/model_card.md" if card.is_file() else f"# clicktrail-{config.task}\n",
         "labels": {"task": config.task, "owner": "clicktrail"},
         "include": ["clicktrail/**/*.py", "serving/*.py", "bundle/**"],
         "python": {"packages": sources.requirements, "lock_packages": False},
-        # in a container the loopback address would reach nobody
-        "envs": [{"name": "BENTOML_HOST", "value": "0.0.0.0"}],  # noqa: S104
+        # BentoML's own would bring compilers, and be written anew for the image: the manifest would not know it
+        "docker": {"dockerfile_template": f"./{_IMAGE.name}"},
     }
     (context / "bentofile.yaml").write_text(yaml.safe_dump(options, sort_keys=True), encoding="utf-8")
     environ = _environ() | {"BENTOML_HOME": str(aside / "home"), "PYTHONDONTWRITEBYTECODE": "1"}
@@ -190,7 +193,7 @@ def _complete(
     lineage: Mapping[str, Any],
     receipt: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Give the Bento its bill of materials, its receipt, its version and its manifest, all but the receipt by content."""
+    """Give the Bento its bill of materials, its receipt, its version and its manifest."""
     bundle = bento / BUNDLE
     interface = _json(bundle / "interface.json")
     name = f"clicktrail-{config.task}"
@@ -206,7 +209,7 @@ def _complete(
         "task": config.task,
         "feature_service": interface["feature_service"],
         "fingerprints": {one["name"]: one["fingerprint"] for one in interface["declarations"]},
-        "run": _plain({"id": config.run.name, "revision": metrics.get("revision"), **_origin(metrics)}),
+        "run": _plain({"id": config.run.name, **_origin(metrics)}),
         "lineage": lineage,
         "metrics": _plain({key: metrics.get(key) for key in _METRICS}),
         "defaults": {"shop": config.shop, "clock": config.clock},
@@ -222,6 +225,7 @@ def _complete(
     content["envelope"] = {name: sha for name, sha in manifests.listing(bento).items() if name not in content["files"]}
     content["home"] = str(config.home)
     content["built"] = origin.revision(CHECKOUT, OURS)
+    content["seal"] = seal_of(content)
     (bento / MANIFEST).write_bytes(canonical(content))
     return content
 
@@ -263,9 +267,15 @@ def _metrics(run: Path) -> dict[str, Any]:
 
 
 def _origin(metrics: Mapping[str, Any]) -> dict[str, Any]:
-    """What the run learned from: offset and digest of the log, digest and size of the training set made of it."""
+    """Code of the run, and what it learned from: offset and digest of the log, digest and size of the training set."""
     data = dict(metrics.get("data", {}))
-    return {"log_digest": data.pop("log_content", ""), "training_set": data.pop("digest", ""), **data}
+    return {
+        "revision": metrics.get("revision"),
+        "dirty": metrics.get("dirty"),
+        "log_digest": data.pop("log_content", ""),
+        "training_set": data.pop("digest", ""),
+        **data,
+    }
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401 - JSON data
