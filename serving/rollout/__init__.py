@@ -1,0 +1,1 @@
+"""Several bundles of a task behind one door: champion, canary and shadow, and the way back."""
