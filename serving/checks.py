@@ -14,6 +14,8 @@ from serving.features import LiveState
 from serving.manifest import Manifest, RefusedError
 from serving.model import Model
 from serving.predictor import Predictor
+from serving.proofs import check_lineage, check_receipt
+from serving.signing import check_signature
 
 _OURS = ("clicktrail", "serving")
 
@@ -29,6 +31,10 @@ def opened(root: Path, *, task: str) -> Predictor:
         message = f"{manifest.tag} is a bundle for {manifest.task}, but this service answers for {task}"
         raise RefusedError(message)
     manifests.check_files(manifest)
+    if trusted := settings_of(manifest).trusted_keys:
+        check_signature(manifest, trusted)
+    check_lineage(manifest)
+    check_receipt(manifest)
     check_origin(root)
     model = Model.load(manifest)
     check_goldens(model)

@@ -4,7 +4,9 @@ A bundle is a Bento. Its `src/bundle/manifest.json` names every other file with 
 flipped byte is found, and its own digest, so that a flipped byte of the manifest is found too. The
 digest covers what decides an answer (`files`: code, model, tables, requirements) and where it comes from;
 it is the Bento's version, so the same run built twice is the same bundle. BentoML's wrapping, which
-repeats that version, is listed apart (`envelope`).
+repeats that version, is listed apart (`envelope`), and so is the skew receipt: it speaks of the state at the time of
+the build, and the same run is the same bundle whenever it is built. A signature, if there is one, lies beside the
+manifest (serving.signing) and covers all of it.
 """
 
 from __future__ import annotations
@@ -19,13 +21,16 @@ from typing import Any
 SOURCE = "src"
 BUNDLE = f"{SOURCE}/bundle"
 MANIFEST = f"{BUNDLE}/manifest.json"
-FORMAT = 1
+SIGNATURE = f"{MANIFEST}.sig"
+RECEIPT = f"{BUNDLE}/skew_receipt.json"
+BILL = "env/sbom.cdx.json"
+FORMAT = 2
 VERSION_LENGTH = 16
 
 TASKS = ("recommendation", "retention", "fraud")
 
 _DECIDES = (f"{SOURCE}/", "env/")
-_OUTSIDE_DIGEST = ("digest", "version", "envelope", "home")
+_OUTSIDE_DIGEST = ("digest", "version", "envelope", "home", "built", "seal")
 
 
 class RefusedError(ValueError):
@@ -66,6 +71,11 @@ def digest_of(content: dict[str, Any]) -> str:
     return hashlib.sha256(canonical(inner)).hexdigest()
 
 
+def seal_of(content: dict[str, Any]) -> str:
+    """Sha256 of all of the manifest, what is outside the digest too."""
+    return hashlib.sha256(canonical({key: value for key, value in content.items() if key != "seal"})).hexdigest()
+
+
 def sha256_of(path: Path) -> str:
     """Sha256 of a file's bytes."""
     with path.open("rb") as stream:
@@ -73,15 +83,15 @@ def sha256_of(path: Path) -> str:
 
 
 def listing(root: Path) -> dict[str, str]:
-    """Sha256 by path of every file of a Bento but the manifest and what Python compiled beside its sources."""
+    """Sha256 by path of every file of a Bento but manifest, signature and what Python compiled beside its sources."""
     paths = sorted(path for path in root.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
     names = [path.relative_to(root).as_posix() for path in paths]
-    return {name: sha256_of(path) for name, path in zip(names, paths, strict=True) if name != MANIFEST}
+    return {name: sha256_of(path) for name, path in zip(names, paths, strict=True) if name not in (MANIFEST, SIGNATURE)}
 
 
 def decides(names: Iterable[str]) -> list[str]:
-    """Of these paths, those that belong in `files`: what is not BentoML's wrapping."""
-    return [name for name in names if name.startswith(_DECIDES)]
+    """Of these paths, those that belong in `files`: neither BentoML's wrapping nor the skew receipt."""
+    return [name for name in names if name.startswith(_DECIDES) and name != RECEIPT]
 
 
 def read(root: Path) -> Manifest:
@@ -105,8 +115,8 @@ def read(root: Path) -> Manifest:
     if content.get("digest") != digest or content.get("version") != digest[:VERSION_LENGTH]:
         message = f"{path} was changed after it was built (its digest is {digest[:12]}, it says otherwise)"
         raise RefusedError(message)
-    if written != canonical(content):
-        message = f"{path} was changed after it was built (it is not in the form in which it was written)"
+    if written != canonical(content) or content.get("seal") != seal_of(content):
+        message = f"{path} was changed after it was built (it is not as it was written)"
         raise RefusedError(message)
     return Manifest(root=root, content=content)
 

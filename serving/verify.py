@@ -1,7 +1,8 @@
 """Verifies a bundle: `python -m serving.verify TAG_OR_PATH [--no-state]`; ends with 1 where it must not answer.
 
-The files are compared with the manifest first. Then the bundle's own code, in a process that finds no
-other of ours, runs the golden requests and compares the live state's declarations with its own.
+The files are compared with the manifest first, and the signature is checked where CLICKTRAIL_TRUSTED_KEYS demands one.
+Then the bundle's own code, in a process that finds no other of ours, goes through lineage and skew receipt, runs the
+golden requests and compares the live state's declarations with its own.
 """
 
 from __future__ import annotations
@@ -15,8 +16,11 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from clicktrail import settings
 from serving import manifest as manifests
 from serving.manifest import SOURCE, Manifest, RefusedError
+from serving.proofs import check_lineage, check_receipt
+from serving.signing import check_signature
 
 _HERE = Path(__file__).resolve().parent.parent
 
@@ -34,9 +38,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             inside = root / SOURCE == _HERE
             if not inside:
                 _say("files", f"{manifests.check_files(manifest)} as they were built ({manifest.tag})")
+                if trusted := settings.load().trusted_keys:  # before anything of the bundle runs
+                    _say("signature", f"by {check_signature(manifest, trusted)}")
                 return _by_its_own_code(root, given.no_state)
             _check_inside(manifest, with_state=not given.no_state)
-        except RefusedError as error:
+        except ValueError as error:  # RefusedError, or a setting of the environment that cannot be read
             sys.stderr.write(f"REFUSED: {error}\n")
             return 1
     return 0
@@ -71,12 +77,16 @@ def _by_its_own_code(root: Path, no_state: bool) -> int:  # noqa: FBT001 - passe
 
 
 def _check_inside(manifest: Manifest, *, with_state: bool) -> None:
-    # the files were compared by whoever started this, but a bundle may also be asked directly
+    # files and signature were checked by whoever started this, but a bundle may also be asked directly
     manifests.check_files(manifest)
+    if trusted := settings.load().trusted_keys:
+        check_signature(manifest, trusted)
     from serving import checks  # nothing of a changed bundle is to run before its files are checked
     from serving.model import Model
 
     model = Model.load(manifest)
+    _say("lineage", check_lineage(manifest))
+    _say("skew receipt", check_receipt(manifest))
     _say("code", f"{checks.check_origin(manifest.root)} modules, all from the bundle")
     _say("golden requests", f"{checks.check_goldens(model)} answered within {model.golden_tolerance:g}")
     if with_state:

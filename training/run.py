@@ -121,6 +121,7 @@ def execute(
         "throughput": {"tokens_per_second": round(fitted.tokens_per_second), "epochs": fitted.epochs},
         "seconds": {**clock.laps, "total": clock.total},
         "revision": revision(),
+        "dirty": dirty(),
         "run_id": place.target.name,
     }
     (place.aside / "metrics.json").write_text(json.dumps(metrics, indent=1, allow_nan=False))
@@ -265,13 +266,21 @@ def _threshold(task: Task, data: TrainingSet, fitted: Fitted) -> tuple[float | N
 
 def revision() -> str:
     """The commit that is checked out, or the version of the package."""
+    return _git("rev-parse", "HEAD") or version("clicktrail")
+
+
+def dirty() -> bool | None:
+    """Whether the library or what trains differs from that commit; None outside a checkout."""
+    changes = _git("status", "--porcelain", "--", ".", "../clicktrail", "../feature_repo")
+    return None if changes is None else bool(changes)
+
+
+def _git(*arguments: str) -> str | None:
+    here = Path(__file__).parent
     try:
-        here = Path(__file__).parent
-        done = subprocess.run(
-            ["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=True, timeout=10
-        )
+        done = subprocess.run(["git", *arguments], cwd=here, capture_output=True, text=True, check=True, timeout=10)
     except (OSError, subprocess.SubprocessError):
-        return version("clicktrail")
+        return None
     return done.stdout.strip()
 
 

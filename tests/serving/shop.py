@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from clicktrail.event_log import EventLog
 from clicktrail.input_spec import InputSpec, SequenceSpec
 from clicktrail.online_state import OnlineState
 from clicktrail.settings import Settings
+from ingestion.live import LiveIntake
 
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
 ITEMS = ("a", "b", "c", "d", "e")
@@ -128,12 +131,22 @@ def events() -> pa.Table:
 
 
 def open_shop(settings: Settings, table: pa.Table | None = None) -> None:
-    """Take the events into the log and bring the online state up to it."""
-    log = EventLog(settings.log)
-    log.append(events() if table is None else table)
+    """Take the events into the log, past the row rules, and bring the online state up to it."""
+    log, table = EventLog(settings.log), events() if table is None else table
+    streams, positions = np.repeat("shop", table.num_rows), np.arange(table.num_rows)
+    assert LiveIntake(settings).enter(table, streams=streams, positions=positions).version == table.num_rows
     state = OnlineState(settings.online)
     for declaration in {one.name: one for many in DECLARATIONS.values() for one in many}.values():
         state.catch_up(log, declaration)
+
+
+@cache
+def log_digest() -> str:
+    """Digest of a log that holds the events."""
+    with tempfile.TemporaryDirectory() as folder:
+        log = EventLog(Path(folder))
+        log.append(events())
+        return log.digest()
 
 
 # ---- a run, as training would leave it
@@ -173,8 +186,11 @@ def write_run(runs: Path, task: str, run_id: str = "20260401-120000") -> Path:
             "primary_metric": "auc",
             "model": {"auc": 0.9},
             "baselines": {"popularity": {"auc": 0.7}},
-            "data": {"offset": 8, "digest": "d" * 64, "events": 8, "examples": 4},
+            "intervals": {"auc": {"popularity": {"difference": 0.2, "low": 0.1, "high": 0.3}}},
+            "gates": {"auc": {"least": 0.5, "passed": True}},
+            "data": {"log_offset": 8, "log_content": log_digest(), "digest": "d" * 64, "events": 8, "examples": 4},
             "revision": "f" * 40,
+            "dirty": False,
         },
     )
     (run / "model_card.md").write_text(f"# {task}\n\nA model that can be computed by hand.\n", encoding="utf-8")

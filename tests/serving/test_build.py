@@ -59,7 +59,7 @@ def test_holds_no_code_but_ours(bundles: Bundles) -> None:
     root = bundles.built["recommendation"].path
     assert not [path for path in root.rglob("*") if path.suffix in (".pkl", ".pt", ".ckpt", ".joblib")]
     wanted = (root / "env/python/requirements.txt").read_text().split()
-    packages = {"bentoml", "numba", "numpy", "onnxruntime", "pyarrow", "redis[hiredis]", "starlette"}
+    packages = {"bentoml", "cryptography", "numba", "numpy", "onnxruntime", "pyarrow", "redis[hiredis]", "starlette"}
     assert {one.split("==")[0] for one in wanted} == packages
 
 
@@ -229,7 +229,7 @@ def test_modules_from_elsewhere_are_refused(bundles: Bundles) -> None:
 
 _PUBLISH = """
 import json, pathlib, sys
-from serving.build import publish
+from serving.bundle_store import publish
 store, bento = map(pathlib.Path, sys.argv[1:])
 publish(store, bento, json.loads((bento / "src/bundle/manifest.json").read_text()))
 """
