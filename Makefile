@@ -70,7 +70,11 @@ lock: setup ## resolve the dependencies of pyproject.toml anew
 
 # ---- the main job
 
-.PHONY: train demo ingest validate features materialize update evaluate bundle serve summary
+# a bundle knows its shop, home and clock: only what the caller set says otherwise
+AS_BUILT  = env $(foreach v,CLICKTRAIL_HOME CLICKTRAIL_CLOCK,$(if $(filter file,$(origin $(v))),-u $(v))) \
+  $(if $(filter file,$(origin SHOP)),-u CLICKTRAIL_SHOP)
+
+.PHONY: train demo ingest validate features materialize update evaluate bundle serve verify summary
 train: setup ## the main job: events in, three verified bundles out (EVENTS=path READER=name TASK=fraud PRESET= ARGS=)
 	@began=$$SECONDS; \
 	$(MAKE) ingest features && \
@@ -109,9 +113,11 @@ summary: setup ## the closing table
 
 serve: setup ## serve the newest bundle: make serve TASK=fraud PORT=3000
 	@test -n "$(TASK)" || { echo "say which: make serve TASK=recommendation, retention or fraud"; exit 2; }
-	@# a bundle knows its shop, home and clock: only what the caller set says otherwise
-	@exec env $(foreach v,CLICKTRAIL_HOME CLICKTRAIL_CLOCK,$(if $(filter file,$(origin $(v))),-u $(v))) \
-	  $(if $(filter file,$(origin SHOP)),-u CLICKTRAIL_SHOP) bentoml serve clicktrail-$(TASK):latest --port $(PORT)
+	@exec $(AS_BUILT) bentoml serve clicktrail-$(TASK):latest --port $(PORT)
+
+verify: setup ## does a bundle prove itself? BUNDLE=tag, folder or exported file (ARGS=--no-state where no state is at hand)
+	@test -n "$(BUNDLE)" || { echo "say which: make verify BUNDLE=clicktrail-fraud:latest, a folder or an exported file"; exit 2; }
+	@$(AS_BUILT) python -m serving.verify "$(BUNDLE)" $(ARGS)
 
 # ---- live events
 

@@ -96,7 +96,7 @@ def _required(package: Distribution, extra: str) -> list[str]:
 
 
 def _package(name: str) -> Component:
-    from cyclonedx.factory.license import LicenseFactory
+    from cyclonedx.contrib.license.factories import LicenseFactory
     from cyclonedx.model.component import Component, ComponentType
     from packageurl import PackageURL
 

@@ -106,10 +106,10 @@ def build(config: BuildConfig) -> Built:
     except ValueError as error:
         message = f"{config.run} may not become a bundle: {error}"
         raise ValueError(message) from error
+    with_state = settings.online.is_file() or bool(settings.online_url)
+    receipt = _receipt(settings, export, interface, with_state=with_state)
     with staging(config.bentoml_home) as aside:
         bento = _bento(config, export, _sources(interface), aside)
-        with_state = settings.online.is_file() or bool(settings.online_url)
-        receipt = _receipt(settings, export, interface, with_state=with_state)
         manifest = _complete(config, bento, metrics=metrics, lineage=lineage, receipt=receipt)
         if config.signing_key:
             sign(bento, config.signing_key)
