@@ -1,0 +1,315 @@
+"""A real front with real bundles, under load from the first request to the last."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import httpx
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from benchmarks.free_port import free_port
+from serving.build import CHECKOUT, build
+from serving.rollout import state
+from serving.rollout.state import Canary, Step
+from tests.serving import shop
+from tests.serving.conftest import Bundles
+
+pytestmark = [pytest.mark.xdist_group("serving"), pytest.mark.slow]
+
+PRICES = (100, 700, 1500, 2500)
+RATE = 40.0
+"""Requests a second of each of the load's threads."""
+THREADS = 2
+
+
+def payment(user: str, price: int) -> dict[str, Any]:
+    return {
+        "event_id": "p1",
+        "user_id": user,
+        "card_id": "new-card",  # nothing known: the price alone decides the score
+        "terminal_id": None,
+        "price_minor": price,
+        "device": "phone",
+        "event_timestamp": shop.at(40).isoformat(),
+    }
+
+
+@dataclass(kw_only=True)
+class Answered:
+    """One answer to the load."""
+
+    at: float
+    price: int
+    status: int
+    tag: str | None = None
+    role: str | None = None
+    body: dict[str, Any] = field(default_factory=dict)
+
+
+class Load:
+    """Requests at a fixed rate from threads of their own, whatever becomes of them."""
+
+    def __init__(self, url: str) -> None:
+        self.answers: list[Answered] = []
+        self._url, self._ended = url, threading.Event()
+        self._threads = [threading.Thread(target=self._run, args=(number,)) for number in range(THREADS)]
+
+    def __enter__(self) -> Load:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _run(self, number: int) -> None:
+        due = time.monotonic() + number / RATE / THREADS
+        count = 0
+        with httpx.Client(base_url=self._url, timeout=30) as client:
+            while not self._ended.wait(max(0.0, due - time.monotonic())):
+                due += 1 / RATE
+                count += 1
+                price = PRICES[count % len(PRICES)]
+                try:
+                    answer = client.post("/score", json=payment(f"u{number}-{count % 300}", price))
+                except httpx.TransportError as error:
+                    self.answers.append(Answered(at=time.monotonic(), price=price, status=0, body={"error": repr(error)}))
+                    continue
+                self.answers.append(
+                    Answered(
+                        at=time.monotonic(),
+                        price=price,
+                        status=answer.status_code,
+                        tag=answer.headers.get("x-clicktrail-model"),
+                        role=answer.headers.get("x-clicktrail-role"),
+                        body=answer.json(),
+                    )
+                )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Front:
+    """A running front, and what steers it."""
+
+    client: httpx.Client
+    file: Path
+    log: Path
+    environ: dict[str, str]
+    process: subprocess.Popen[str]
+
+    def tells(self) -> dict[str, Any]:
+        return self.client.get("/rollout").json()
+
+    def change(self, step: Step, *, settled: bool = True) -> float:
+        """Change the file; returns the seconds until the front has followed."""
+        began = time.monotonic()
+        revision = state.change(self.file, step).revision
+        self.until(lambda told: told["revision"] >= revision and (told["settled"] or not settled))
+        return time.monotonic() - began
+
+    def until(self, true: Callable[[dict[str, Any]], bool]) -> None:
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline:
+            if true(self.tells()):
+                return
+            time.sleep(0.05)
+        pytest.fail(f"{self.tells()}\n{self.log.read_text()[-3000:]}")
+
+    def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        port = str(self.client.base_url.port)
+        return command(self.environ, "--port", port, *arguments)
+
+
+def command(environ: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "serving.rollout", "--task", "fraud", *arguments],
+        cwd=CHECKOUT,
+        env=environ,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Store:
+    """A store with two bundles whose scores differ, and one that was tampered with."""
+
+    environ: dict[str, str]
+    home: Path
+    one: str
+    other: str
+    tampered: str
+
+
+@pytest.fixture(scope="module")
+def store(bundles: Bundles, tmp_path_factory: pytest.TempPathFactory) -> Store:
+    folder = tmp_path_factory.mktemp("rollout")
+    built = bundles.built["fraud"]
+    family = folder / "bentos" / "clicktrail-fraud"
+    shutil.copytree(built.path, family / built.path.name)
+    steeper = shop.write_run(folder / "runs", "fraud", "20260402-120000")
+    make_steeper(steeper / "export")
+    other = build(replace(bundles.config("fraud"), run=steeper, bentoml_home=folder))
+    # a copy under another version: its files are not those of its manifest
+    tampered = shutil.copytree(other.path, family / ("f" * 16))
+    described = tampered / "bento.yaml"
+    described.write_text(described.read_text().replace(f"version: {other.path.name}", f"version: {tampered.name}"))
+    (family / "latest").write_text(built.path.name)
+    home = bundles.settings.home
+    return Store(
+        environ=bundles.environ(BENTOML_HOME=str(folder), CLICKTRAIL_HOME=str(home), CLICKTRAIL_CLOCK="log"),
+        home=home,
+        one=built.tag,
+        other=other.tag,
+        tampered=f"clicktrail-fraud:{tampered.name}",
+    )
+
+
+def make_steeper(export: Path) -> None:
+    """Double the logit of a run's model, and of its golden answers."""
+    model = onnx.load(export / "model.onnx")
+    for constant in model.graph.initializer:
+        if constant.name == "tenth":
+            constant.CopyFrom(numpy_helper.from_array(2 * numpy_helper.to_array(constant), "tenth"))
+    onnx.save(model, export / "model.onnx")
+    golden = json.loads((export / "golden.json").read_text())
+    for case in golden["cases"]:
+        case["answer"]["score"] = steeper(case["answer"]["score"])
+    (export / "golden.json").write_text(json.dumps(golden))
+
+
+def steeper(score: float) -> float:
+    return 1 / (1 + math.exp(-2 * math.log(score / (1 - score))))
+
+
+@pytest.fixture
+def front(store: Store, tmp_path: Path) -> Iterator[Front]:
+    file = state.file_of(store.home, "fraud")
+    port, log = free_port(), tmp_path / "front.log"
+    with log.open("w") as stream:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "serving.rollout", "--task", "fraud", "--port", str(port)],
+            cwd=CHECKOUT,
+            env=store.environ,
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+    client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30)
+    try:
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline and process.poll() is None:
+            with contextlib.suppress(httpx.TransportError):
+                if client.get("/readyz").status_code == 200:
+                    break
+            time.sleep(0.1)
+        else:
+            pytest.fail(log.read_text()[-3000:])
+        yield Front(client=client, file=file, log=log, environ=store.environ, process=process)
+    finally:
+        client.close()
+        process.send_signal(signal.SIGTERM)
+        process.wait(60)
+        file.unlink(missing_ok=True)
+
+
+def test_no_request_fails_while_bundles_come_and_go(front: Front, store: Store) -> None:
+    """Shadow, canary, guard, kill -9, promotion and rollback under load: every request is answered by one bundle whole.
+
+    Each answer's tag is in its header, and its score is what that bundle's model gives.
+    """
+    one, other = store.one, store.other
+    now = "2026-04-02T00:00:00.000+00:00"
+    known = {price: front.client.post("/score", json=payment("ann", price)).json()["score"] for price in PRICES}
+    expected = {one: known, other: {price: steeper(score) for price, score in known.items()}}
+    assert all(abs(expected[one][price] - expected[other][price]) > 0.001 for price in PRICES)
+    patient = replace(state.Limits(), score_drift=1e6, p99_slack_ms=1e6)
+
+    with Load(str(front.client.base_url)) as load:
+        front.change(lambda rollout: state.with_limits(rollout, patient, now))
+        front.change(lambda rollout: state.with_shadow(rollout, other, now))
+
+        # a bundle that runs already takes its users over within a second
+        assert front.change(lambda rollout: state.with_canary(rollout, Canary(tag=other, share=40), now)) < 1
+        time.sleep(2)
+        strict = replace(patient, score_drift=0.05, min_requests=20)
+        front.change(lambda rollout: state.with_limits(rollout, strict, now), settled=False)
+        front.until(lambda told: "canary" not in told)
+        entry = state.read(front.file).history[-1]
+        assert (entry.what, entry.tag) == ("canary taken out", other)
+        assert entry.why.startswith("mean score ")
+
+        front.change(lambda rollout: state.with_limits(rollout, patient, now))
+        front.change(lambda rollout: state.with_canary(rollout, Canary(tag=other, share=40), now))
+        time.sleep(1)
+        killed_at = time.monotonic()
+        os.kill(front.tells()["canary"]["process"], signal.SIGKILL)
+        front.until(lambda told: "canary" not in told and "shadow" not in told)
+        assert "its process ended with status -9" in {one.why for one in state.read(front.file).history}
+        gone_at = time.monotonic()
+
+        refused = front.command("--promote", store.tampered)
+        assert refused.returncode == 1
+        assert f"{store.tampered} does not verify" in refused.stderr
+        assert front.tells()["champion"]["tag"] == one
+
+        promoted = front.command("--promote", other)
+        assert (promoted.returncode, promoted.stderr) == (0, "")
+        promoted_at = time.monotonic()
+        time.sleep(1)
+        began = time.monotonic()
+        assert front.command("--rollback").returncode == 0
+        rolled_back_at = time.monotonic()
+        assert rolled_back_at - began < 5
+        time.sleep(1)
+
+    assert [answer for answer in load.answers if answer.status != 200] == []
+    for answer in load.answers:
+        assert answer.body["model"] == answer.tag
+        assert answer.body["score"] == pytest.approx(expected[answer.tag][answer.price], abs=1e-5)  # type: ignore[index]
+    by_canary = [answer for answer in load.answers if answer.role == "canary"]
+    assert {answer.tag for answer in by_canary} == {other}
+    assert not [answer for answer in by_canary if answer.at > gone_at]
+    assert [answer for answer in by_canary if answer.at < killed_at]
+    between = [answer for answer in load.answers if promoted_at < answer.at < began]
+    assert {answer.tag for answer in between} == {other}
+    assert {answer.tag for answer in load.answers if answer.at > rolled_back_at + 0.1} == {one}
+
+    figures = front.client.get("/metrics").text
+    assert 'clicktrail_rollout_taken_out_total{role="canary",rule="score_drift",task="fraud"} 1.0' in figures
+    assert 'clicktrail_rollout_shadow_total{fate="compared",task="fraud"}' in figures
+    assert f'clicktrail_rollout_bundle{{role="champion",tag="{one}",task="fraud"}} 1.0' in figures
+    assert other not in figures
+    assert "bentoml_service_request" in front.client.get("/metrics/champion").text
+    assert front.client.post("/score", content=b" " * 65_537).status_code == 413
+    assert front.client.post("/score", content=b"{").status_code == 400
+
+
+def test_a_champion_that_does_not_verify_ends_the_front(store: Store) -> None:
+    """A first champion that was tampered with is never served: the command ends and says why."""
+    file = state.file_of(store.home, "fraud")
+    state.begin(file, state.begun("fraud", store.tampered, "2026-04-02T00:00:00.000+00:00"))
+    try:
+        done = command(store.environ, "--port", str(free_port()))
+    finally:
+        file.unlink()
+    assert done.returncode == 1
+    assert "does not verify: REFUSED" in done.stderr
