@@ -11,16 +11,26 @@ CLICKTRAIL_STREAM_URL    where the stream is: redis://host:port/db, or Kafka's b
 CLICKTRAIL_SIGNING_KEY   private Ed25519 key (PEM) that bundles are signed with at their build (default: not signed)
 CLICKTRAIL_TRUSTED_KEYS  public key (PEM), or a folder of them: bundles must be signed by one (default: none is asked)
 CLICKTRAIL_READ_LOG      share of the rows read online that is kept for `make parity`, 0 to 1 (default: 0, none)
+CLICKTRAIL_DECISION_LOG  `on` (default), `off`, or the share of requests, 0 to 1, whose decisions services keep
+CLICKTRAIL_DECISION_DAYS for how many days decisions are kept (default: 90)
+CLICKTRAIL_LOG_LEVEL     what services write to stdout: `info` (default: a line a request), `warning` or `error`
 """
 
 from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 _CHECKOUT = Path(__file__).resolve().parent.parent
+
+LOG_LEVELS = ("info", "warning", "error")
+"""From the most that is told to the least."""
+
+_SWITCH = {"on": "1", "off": "0"}
+_NO_WORDS: dict[str, str] = {}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +43,9 @@ class Settings:
     online_url: str = field(default="", repr=False)  # may hold a password
     feature_repo: Path = _CHECKOUT / "feature_repo"
     read_log_share: float = 0.0
+    decision_share: float = 1.0
+    decision_days: int = 90
+    log_level: str = "info"
     bentoml_home: Path = field(default_factory=lambda: Path.home() / "bentoml")
     intake_token: str = field(default="", repr=False)
     stream_url: str = field(default="", repr=False)  # may hold a password
@@ -100,6 +113,11 @@ class Settings:
         return self.shop_home / "read_log"
 
     @property
+    def decisions(self) -> Path:
+        """What services decided, and all that it rests on (clicktrail.decision_files)."""
+        return self.shop_home / "decisions"
+
+    @property
     def parity(self) -> Path:
         """What parity found, run by run (validation.parity)."""
         return self.shop_home / "parity"
@@ -119,7 +137,7 @@ def load(environ: dict[str, str] | None = None) -> Settings:
     """Settings from environment variables.
 
     Raises:
-        ValueError: CLICKTRAIL_SHOP is no plain name, or CLICKTRAIL_READ_LOG no share.
+        ValueError: CLICKTRAIL_SHOP is no plain name, or another variable is not what the list above says.
     """
     env = os.environ if environ is None else environ
     in_checkout = (_CHECKOUT / "pyproject.toml").is_file()
@@ -128,15 +146,6 @@ def load(environ: dict[str, str] | None = None) -> Settings:
     if not re.fullmatch(r"[A-Za-z0-9_-]+", shop):
         message = f"CLICKTRAIL_SHOP is {shop!r}: use letters, digits, '_' and '-' alone, since it names a folder"
         raise ValueError(message)
-    try:
-        share = float(env.get("CLICKTRAIL_READ_LOG") or 0)
-    except ValueError:
-        share = -1.0
-    if not 0 <= share <= 1:
-        message = (
-            f"CLICKTRAIL_READ_LOG is {env['CLICKTRAIL_READ_LOG']!r}: give the share of reads to keep, 0 to 1 (0.01)"
-        )
-        raise ValueError(message)
     url = env.get("CLICKTRAIL_ONLINE_URL") or ""
     return Settings(
         home=Path(env.get("CLICKTRAIL_HOME") or default_home).expanduser().resolve(),
@@ -144,13 +153,44 @@ def load(environ: dict[str, str] | None = None) -> Settings:
         clock=env.get("CLICKTRAIL_CLOCK") or "wall",
         online_url=url if "#" in url or not url else f"{url}#{shop}",
         feature_repo=Path(env.get("CLICKTRAIL_FEATURE_REPO") or _CHECKOUT / "feature_repo").expanduser().resolve(),
-        read_log_share=share,
+        read_log_share=_share(env, "CLICKTRAIL_READ_LOG", "0", "the share of reads to keep, 0 to 1 (0.01)"),
+        decision_share=_share(
+            env, "CLICKTRAIL_DECISION_LOG", "on", "on, off, or the share of requests to keep, 0 to 1 (0.1)", _SWITCH
+        ),
+        decision_days=_days(env.get("CLICKTRAIL_DECISION_DAYS") or "90"),
+        log_level=_level(env.get("CLICKTRAIL_LOG_LEVEL") or LOG_LEVELS[0]),
         bentoml_home=Path(env.get("BENTOML_HOME") or Path.home() / "bentoml").expanduser().resolve(),
         intake_token=env.get("CLICKTRAIL_INTAKE_TOKEN") or "",
         stream_url=env.get("CLICKTRAIL_STREAM_URL") or "",
         signing_key=_path(env.get("CLICKTRAIL_SIGNING_KEY")),
         trusted_keys=_path(env.get("CLICKTRAIL_TRUSTED_KEYS")),
     )
+
+
+def _share(env: Mapping[str, str], name: str, default: str, wanted: str, words: Mapping[str, str] = _NO_WORDS) -> float:
+    text = env.get(name) or default
+    try:
+        share = float(words.get(text, text))
+    except ValueError:
+        share = -1.0
+    if not 0 <= share <= 1:
+        message = f"{name} is {text!r}: give {wanted}"
+        raise ValueError(message)
+    return share
+
+
+def _days(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text)):
+        message = f"CLICKTRAIL_DECISION_DAYS is {text!r}: give a number of days, 1 or more"
+        raise ValueError(message)
+    return int(text)
+
+
+def _level(text: str) -> str:
+    if text not in LOG_LEVELS:
+        message = f"CLICKTRAIL_LOG_LEVEL is {text!r}: give {', '.join(LOG_LEVELS)}"
+        raise ValueError(message)
+    return text
 
 
 def _path(text: str | None) -> Path | None:
