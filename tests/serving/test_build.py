@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -12,7 +13,12 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow.compute as pc
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
 
 from clicktrail.declaring import aggregates as aggregate_view
 from clicktrail.declaring import count, days
@@ -21,11 +27,13 @@ from clicktrail.online_state import OnlineState
 from clicktrail.settings import Settings
 from serving import checks, manifest
 from serving.build import CHECKOUT, build, main
+from serving.bundle_store import publish
 from serving.features import LiveState
-from serving.manifest import MANIFEST, RefusedError
+from serving.manifest import BILL, MANIFEST, RECEIPT, RefusedError
 from serving.model import Model
 from tests.serving import shop
 from tests.serving.conftest import BENTOML, Bundles
+from validation.stamps import rules_stamp
 
 pytestmark = [pytest.mark.xdist_group("serving"), pytest.mark.slow]
 
@@ -45,13 +53,46 @@ def test_says_what_it_is_made_of(bundles: Bundles) -> None:
     built = bundles.built["fraud"]
     content = json.loads((built.path / MANIFEST).read_text())
     assert content["fingerprints"] == {one.name: one.fingerprint for one in shop.DECLARATIONS["fraud"]}
-    assert content["run"]["log_offset"] == 8
-    assert content["run"]["revision"] == "f" * 40
+    assert (
+        content["run"] | {"log_offset": 8, "log_digest": shop.log_digest(), "training_set": "d" * 64} == content["run"]
+    )
+    assert content["run"] | {"revision": "f" * 40, "dirty": False} == content["run"]
+    assert content["built"].keys() == {"revision", "dirty"}
+    assert content["lineage"]["validated"] == [{"start": 0, "stop": 8, "by": rules_stamp()}]
+    assert content["metrics"]["intervals"]["auc"]["popularity"] == {"difference": 0.2, "low": 0.1, "high": 0.3}
     assert content["defaults"] == {"shop": "demo", "clock": "log"}
     listed = content["files"] | content["envelope"]
     there = {path.relative_to(built.path).as_posix() for path in built.path.rglob("*") if path.is_file()}
     assert listed.keys() == {name for name in there if "__pycache__" not in name} - {MANIFEST}
     assert built.tag == f"clicktrail-fraud:{content['digest'][:16]}"
+
+
+def test_brings_a_skew_receipt(bundles: Bundles) -> None:
+    """Reads of every view that the model reads were compared, idle entities among them, feature by feature."""
+    root = bundles.built["fraud"].path
+    receipt = json.loads((root / RECEIPT).read_text())
+    assert receipt["clock"] == "log"
+    assert receipt["views"].keys() == {one.name for one in shop.DECLARATIONS["fraud"]}
+    card = receipt["views"]["card_activity_v1"]
+    assert (card["offset"], card["entities"]) == (8, {"busy": 2, "idle": 2, "unknown": 2})
+    assert card["features"]["count_payment_7d"] == {"reads": 6, "equal": 6, "missing": 0, "extra": 0}
+    content = json.loads((root / MANIFEST).read_text())
+    assert RECEIPT in content["envelope"]
+    assert RECEIPT not in content["files"]
+
+
+def test_brings_a_bill_of_materials(bundles: Bundles) -> None:
+    """CycloneDX of its requirements, as they are pinned, and of the modules that it carries."""
+    root = bundles.built["fraud"].path
+    text = (root / BILL).read_text()
+    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text) is None
+    parts = {one["name"]: one for one in json.loads(text)["components"]}
+    for line in (root / "env/python/requirements.txt").read_text().split():
+        name, pinned = line.split("==")
+        assert parts[name.partition("[")[0]]["version"] == pinned
+    listed = json.loads((root / MANIFEST).read_text())["files"]
+    ours = {name: one["hashes"][0]["content"] for name, one in parts.items() if one["type"] == "file"}
+    assert ours == {name: sha for name, sha in listed.items() if name.endswith(".py")}
 
 
 def test_holds_no_code_but_ours(bundles: Bundles) -> None:
@@ -84,6 +125,21 @@ def test_any_flipped_byte_is_found(copy: Path) -> None:
             manifest.check_files(manifest.read(copy))
         path.write_bytes(before)
     assert manifest.check_files(manifest.read(copy)) == len(files) - 1 + _empty_files(copy)
+
+
+def test_any_flipped_byte_of_the_manifest_is_found(copy: Path) -> None:
+    """Also where it decides nothing: the home, the revision of the code that built it."""
+    path = copy / MANIFEST
+    before = path.read_bytes()
+    rng = random.Random(1)  # noqa: S311 - a test's choice
+    for place in [before.index(word) + len(word) + 3 for word in (b'"home', b'"revision', b'"seal')] + [
+        rng.randrange(len(before)) for _ in range(200)
+    ]:
+        path.write_bytes(before[:place] + bytes([before[place] ^ (1 << rng.randrange(8))]) + before[place + 1 :])
+        with pytest.raises(RefusedError):
+            manifest.read(copy)
+    path.write_bytes(before)
+    assert manifest.read(copy).task == "fraud"
 
 
 def _empty_files(root: Path) -> int:
@@ -215,10 +271,48 @@ def test_verify_tells_what_it_checked(bundles: Bundles) -> None:
     assert done.returncode == 0, done.stderr
     assert [line.split(":")[0] for line in done.stdout.splitlines()] == [
         "ok  files",
+        "ok  lineage",
+        "ok  skew receipt",
         "ok  code",
         "ok  golden requests",
         "ok  live state",
     ]
+
+
+def verify(bundle: Path, environ: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """The command of this checkout."""
+    command = [sys.executable, "-m", "serving.verify", str(bundle)]
+    return subprocess.run(command, env=environ, cwd=CHECKOUT, capture_output=True, text=True, check=False)
+
+
+def test_verify_refuses_an_unvalidated_batch(copy: Path, bundles: Bundles) -> None:
+    """A bundle whose record names rows that nothing validated is refused, though its digests are right."""
+    content = json.loads((copy / MANIFEST).read_text())
+    content["lineage"]["validated"][0]["by"] = ""
+    content["digest"] = manifest.digest_of(content)
+    content["version"] = content["digest"][: manifest.VERSION_LENGTH]
+    content["seal"] = manifest.seal_of(content)
+    (copy / MANIFEST).write_bytes(manifest.canonical(content))
+    done = verify(copy, bundles.environ())
+    assert done.returncode == 1
+    assert re.search(r"REFUSED: .* learned from rows 0 to 7 of the log, which nothing is known to", done.stderr)
+
+
+def test_verify_demands_a_signature(copy: Path, bundles: Bundles, tmp_path: Path) -> None:
+    """Where trusted keys are named, an unsigned bundle is refused; one that was built before can be signed."""
+    store, trusted = tmp_path / "store", tmp_path / "ops.pem"
+    key = Ed25519PrivateKey.generate()
+    (tmp_path / "ops.key").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    trusted.write_bytes(key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+    environ = bundles.environ(CLICKTRAIL_TRUSTED_KEYS=str(trusted))
+    content = json.loads((copy / MANIFEST).read_text())
+    unsigned = publish(store, Path(shutil.copytree(copy, tmp_path / "aside")), content).path
+    done = verify(unsigned, environ)
+    assert (done.returncode, "is not signed" in done.stderr) == (1, True)
+    assert not publish(store, copy, content, key=tmp_path / "ops.key").fresh
+    done = verify(unsigned, environ)
+    assert done.returncode == 0, done.stderr
+    assert "ok  signature: by ops.pem" in done.stdout
 
 
 def test_modules_from_elsewhere_are_refused(bundles: Bundles) -> None:
@@ -261,6 +355,36 @@ def test_killed_while_publishing(bundles: Bundles, copy: Path, tmp_path: Path, m
     assert latest(store) == version
     assert sorted(one.name for one in family.iterdir()) == sorted([version, "latest", "older"])
     assert manifest.check_files(manifest.read(family / version)) == bundles.built["fraud"].files - 1
+
+
+def test_a_run_that_did_not_pass_its_gates_is_not_latest(copy: Path, bundles: Bundles, tmp_path: Path) -> None:
+    """Its bundle is in the store under its version; `latest` names what it named before."""
+    family = tmp_path / "store" / "bentos" / "clicktrail-fraud"
+    shutil.copytree(bundles.built["fraud"].path, family / "older")
+    (family / "latest").write_text("older")
+    built = publish(tmp_path / "store", copy, json.loads((copy / MANIFEST).read_text()), promote=False)
+    assert (built.fresh, built.latest, latest(tmp_path / "store")) == (True, False, "older")
+
+
+def test_refuses_rows_that_nothing_validated(bundles: Bundles, tmp_path: Path) -> None:
+    """A run on a log that rows were appended to directly is no bundle."""
+    EventLog(Settings(home=tmp_path).log).append(shop.events())
+    with pytest.raises(ValueError, match=r"rows 0 to 7 of the log .*segment 0+\.parquet.*make ingest"):
+        build(replace(bundles.config("fraud"), home=tmp_path, bentoml_home=tmp_path / "store"))
+
+
+def test_refuses_a_state_that_reads_otherwise(bundles: Bundles, tmp_path: Path) -> None:
+    """Where online reads are not those of the offline store the feature is named, and nothing is built."""
+    home = Path(shutil.copytree(bundles.settings.home / "shops", tmp_path / "home" / "shops")).parent
+    settings, other = Settings(home=home), EventLog(tmp_path / "other")
+    settings.online.unlink()
+    table = shop.events()
+    place = table.column_names.index("price_minor")
+    other.append(table.set_column(place, table.field(place), pc.add(table["price_minor"], 1)))
+    for view in shop.DECLARATIONS["fraud"]:
+        OnlineState(settings.online).catch_up(other, view)
+    with pytest.raises(ValueError, match=r"card_recent_v1, 4 differ .*: price_minor in 4 .*--rebuild"):
+        build(replace(bundles.config("fraud"), home=home, bentoml_home=tmp_path / "store"))
 
 
 def test_refuses_what_could_hold_code(bundles: Bundles, tmp_path: Path) -> None:
