@@ -35,8 +35,8 @@ from benchmarks.serving_world import Size, declared, fill_state, make_world
 from clicktrail.settings import Settings
 
 _CHECKOUT = Path(__file__).resolve().parent.parent
-_PATHS = {"recommendation": "/recommend", "retention": "/retention", "fraud": "/score"}
-_RATE = 150.0
+_PATHS = {"recommendation": "/recommend", "retention": "/score", "fraud": "/score"}
+_RATE = 80.0
 _ROUNDS = 4
 _CONNECTIONS = 64
 _PROFILED = 2_000

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -57,12 +57,23 @@ def make_world(settings: Settings, size: Size) -> None:
             return
         message = f"{settings.home} holds a world of another size ({mark}): remove it, or name another folder"
         raise ValueError(message)
-    log = EventLog(settings.log)
-    for table in days_of_events(size.users, max(size.length, _REMEMBERED), size.items, time.time_ns() // 1_000):
-        log.append(table)
+    _take_in(settings, days_of_events(size.users, max(size.length, _REMEMBERED), size.items, time.time_ns() // 1_000))
     _register(settings, size)
     _leave_run(settings, size)
     mark.write_text(json.dumps(asdict(size)))
+
+
+def _take_in(settings: Settings, batches: Iterable[pa.Table]) -> None:
+    """Past the row rules into the log: a bundle of what nothing has validated is refused."""
+    from ingestion.live import ACCEPTED, LiveIntake
+
+    intake = LiveIntake(settings)
+    for table in batches:
+        streams, positions = np.repeat("bench", table.num_rows), np.arange(table.num_rows)
+        taken = intake.enter(table, streams=streams, positions=positions)
+        if taken.count(ACCEPTED) < table.num_rows:
+            message = f"the shop's own events were refused: {taken.rejected.slice(0, 3).to_pylist()}"
+            raise RuntimeError(message)
 
 
 def fill_state(settings: Settings, declarations: Sequence[Declaration]) -> None:
@@ -134,9 +145,7 @@ def _leave_run(settings: Settings, size: Size) -> None:
     metrics = {
         "task": task.name,
         "primary_metric": task.primary_metric,
-        "model": {},
-        "baselines": {},
-        "oracle": {},
+        **{name: {} for name in ("model", "baselines", "oracle", "intervals", "gates")},
         "data": {"digest": data.digest, **{new: data.manifest[old] for old, new in keys.items()}},
         "revision": run.revision(),
         "run_id": RUN,
