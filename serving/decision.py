@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,13 +15,25 @@ from serving.features import Features, LiveState, Moment
 from serving.model import Model
 
 
+class Mark(NamedTuple):
+    """A stage of a request and when it began and ended: nanoseconds of time.perf_counter_ns."""
+
+    stage: str
+    began: int
+    ended: int
+
+
 @dataclass(frozen=True, kw_only=True)
 class Read:
-    """What was read for R rows of one request: their ids and fields by name [R], when, and the features found."""
+    """What was read for R rows of one request: their ids and fields by name [R], when, and the features found.
+
+    `marks`: the stages so far; those that follow are added.
+    """
 
     fields: Mapping[str, Sequence[Any]]
     moment: Moment
     features: Features
+    marks: list[Mark] = field(default_factory=list)
 
     @property
     def rows(self) -> int:
@@ -49,20 +62,22 @@ def read(state: LiveState, fields: Mapping[str, Sequence[Any]], at: int | None =
         fields: field -> [R]; the entity keys among them say whose features are read, one left out is nobody.
         at: read time, where it is not now.
     """
+    began = time.perf_counter_ns()
     moment = state.moment(at)
     rows = len(next(iter(fields.values())))
     nobody = [None] * rows
-    return Read(
-        fields=fields,
-        moment=moment,
-        features=state.read({key: fields.get(key, nobody) for key in ENTITY_KEYS}, moment.t),
-    )
+    features = state.read({key: fields.get(key, nobody) for key in ENTITY_KEYS}, moment.t)
+    marks = [Mark("state.read", began, time.perf_counter_ns())]
+    return Read(fields=fields, moment=moment, features=features, marks=marks)
 
 
 def run(model: Model, read: Read) -> np.ndarray:
     """The model's scores of all rows: float32 [R], or [R, items]."""
+    began = time.perf_counter_ns()
     times = np.full(read.rows, read.moment.t, np.int64)
-    return model.run(read.features.views, read.fields, times)
+    scores = model.run(read.features.views, read.fields, times)
+    read.marks.append(Mark("model.run", began, time.perf_counter_ns()))
+    return scores
 
 
 def told(model: Model, read: Read, row: int, reason: str | None, answered_by: str) -> dict[str, Any]:
