@@ -18,10 +18,12 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from clicktrail.entity_ids import in_the_dark
 from clicktrail.event_log import EventLog
 from clicktrail.forget_derived import (
     Trained,
     from_catalogue,
+    from_decisions,
     from_pages,
     from_quarantine,
     from_read_log,
@@ -31,7 +33,7 @@ from clicktrail.forget_derived import (
 from clicktrail.online_state import OnlineState, declarations_here
 from clicktrail.publish import failpoint, publish_bytes
 from clicktrail.settings import Settings, load
-from clicktrail.traces import Traces, in_the_dark, traces
+from clicktrail.traces import Traces, traces
 
 _PENDING = "pending.json"
 
@@ -103,6 +105,7 @@ def forget(
     out.removed["from views of the online state"] = len(views)
     progress("derived data")
     out.removed["rows of the read log"] = from_read_log(settings, found)
+    out.removed["rows of the decision log"] = from_decisions(settings, found)
     sets = from_training_sets(settings, log, found)
     out.removed["training sets"] = len(sets)
     out.removed["rows of the user table"] = from_catalogue(settings, found)

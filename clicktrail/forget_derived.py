@@ -18,7 +18,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from clicktrail import read_log
+from clicktrail import decision_files, read_log
+from clicktrail.declarations import Declaration
 from clicktrail.entity_ids import SEPARATOR
 from clicktrail.event_log import EventLog
 from clicktrail.publish import publish_file
@@ -26,6 +27,10 @@ from clicktrail.settings import Settings
 from clicktrail.traces import Traces, naming
 
 _PAGES = (".html", ".json", ".txt", ".md")
+
+
+_OF_ONE_EVENT = ("first", "last", "most_frequent", "top", "min", "max")
+"""Kinds of aggregates whose value is that of a single event; others count and divide."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +67,32 @@ def from_read_log(settings: Settings, found: Traces) -> int:
         )
         removed += _rewrite(path, table, touched, "read_log")
     return removed
+
+
+def from_decisions(settings: Settings, found: Traces) -> int:
+    """Decisions about the users, and those for which events of theirs were read, through a card they shared, say.
+
+    What processes still hold in memory of up to now they drop.
+    """
+    removed = 0
+    decision_files.forget(settings.decisions, found.users, time.time_ns() // 1_000)
+    ids = {**{key: set(some) for key, some in found.entities.items()}, "user_id": set(found.users)}
+    for path in decision_files.files(settings.decisions):
+        try:
+            table = pq.read_table(path, partitioning=None)
+        except FileNotFoundError:  # too old meanwhile
+            continue
+        touched = _among(table["user_id"], found.users)
+        for declaration in decision_files.declarations_of(table.schema):
+            if _shows_events(declaration):
+                its = [_among(table[key], ids.get(key, ())) for key in declaration.entity_keys]
+                touched |= np.logical_and.reduce(its)
+        removed += _rewrite(path, table, touched, "decisions")
+    return removed
+
+
+def _shows_events(declaration: Declaration) -> bool:
+    return declaration.is_sequence or any(one.kind in _OF_ONE_EVENT for one in declaration.aggregates)
 
 
 def from_training_sets(settings: Settings, log: EventLog, found: Traces) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass, field
@@ -67,11 +66,6 @@ def traces(log: EventLog, users: Collection[str]) -> Traces:
         event_ids=_union(events["event_id"].to_pylist(), labels["event_id"].to_pylist()),
         entities={key: _union(pc.unique(events[key]).drop_null().to_pylist()) for key in keys},
     )
-
-
-def in_the_dark(user: str) -> str:
-    """What stands for a user's id in a report that stays: its sha256."""
-    return hashlib.sha256(user.encode()).hexdigest()
 
 
 def naming(ids: Iterable[str]) -> re.Pattern[str]:

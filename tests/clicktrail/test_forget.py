@@ -22,12 +22,13 @@ import redis
 from clicktrail import read_log
 from clicktrail.contract import USER_COLUMNS, arrow_schema
 from clicktrail.declaring import aggregates, count, days, label_rate, sequence, total
+from clicktrail.entity_ids import in_the_dark
 from clicktrail.event_log import EventLog
 from clicktrail.forget import forget, main, render
 from clicktrail.online_state import OnlineReader, OnlineState
 from clicktrail.read_log import Recorder
 from clicktrail.settings import Settings
-from clicktrail.traces import in_the_dark, naming
+from clicktrail.traces import naming
 from tests.clicktrail.test_event_log import rows
 from validation.quarantine import publish_quarantine, read_quarantine
 from validation.routing import QUARANTINE_SCHEMA
@@ -197,6 +198,7 @@ def test_a_user_is_gone_from_all_that_can_be_read(shop: Settings) -> None:
         "events and labels in the log": 3,
         "from views of the online state": 4,
         "rows of the read log": 4,
+        "rows of the decision log": 0,
         "training sets": 1,
         "rows of the user table": 1,
         "rows in quarantine": 2,
