@@ -29,6 +29,7 @@ export CLICKTRAIL_CLOCK ?= log
 export FEAST_USAGE := False
 export GX_ANALYTICS_ENABLED := false
 export BENTOML_DO_NOT_TRACK := true
+export ORT_DISABLE_TELEMETRY := 1
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 DEMO     := $(CLICKTRAIL_HOME)/demo
