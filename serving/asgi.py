@@ -9,8 +9,8 @@ lengths by declaration, k and body by the schema), and a thread would cost more 
 from __future__ import annotations
 
 import json
-import logging
 import sqlite3
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -19,23 +19,25 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from serving.decision import Decision
+from serving.decision import Decision, Mark
 from serving.endpoints import ENDPOINTS
 from serving.manifest import RefusedError
 from serving.openapi import openapi
 from serving.schema import MAX_BODY_BYTES, InvalidRequestError, parse
-
-logger = logging.getLogger("clicktrail.serving")
+from serving.telling import Asked, Teller, request_id
 
 Decide = Callable[[dict[str, Any]], Decision]
 
+_REQUEST_ID = "x-request-id"
+
 
 class Door:
-    """Takes requests of one task in; `decide` is set when the service has verified itself."""
+    """Takes requests of one task in, once it is open."""
 
     def __init__(self, task: str) -> None:
         """`task` decides the path and its fields."""
-        self.decide: Decide | None = None
+        self._decide: Decide | None = None
+        self._teller: Teller | None = None
         endpoint = ENDPOINTS[task]
         self._fields = endpoint.fields
         self.app = Starlette(
@@ -46,31 +48,45 @@ class Door:
             ]
         )
 
+    def open(self, decide: Decide, teller: Teller) -> None:
+        """The service has verified itself: requests are decided, and told of."""
+        self._decide, self._teller = decide, teller
+
     async def _endpoint(self, request: Request) -> Response:
         try:
             body = await _body(request)
         except ClientDisconnect:
             return _error(400, "the client went away before its request was whole")  # nobody reads it: no traceback
-        if body is None:
-            return _error(413, f"the body has more than {MAX_BODY_BYTES} bytes; a request needs a few hundred")
-        return self._answer(body)
-
-    def _answer(self, body: bytes) -> Response:
-        if self.decide is None:
+        if self._decide is None or self._teller is None:
             return _error(503, "the service has not verified itself yet; try again")
+        asked = Asked(request_id=request_id(request.headers.get(_REQUEST_ID)))
+        response = self._answer(body, asked, self._decide, self._teller)
+        response.headers[_REQUEST_ID] = asked.request_id
+        return response
+
+    def _answer(self, body: bytes | None, asked: Asked, decide: Decide, teller: Teller) -> Response:
+        if body is None:
+            teller.refused(asked, 413)
+            return _error(413, f"the body has more than {MAX_BODY_BYTES} bytes; a request needs a few hundred")
         try:
-            decision = self.decide(parse(body, self._fields))
-            return Response(
-                json.dumps(decision.answer, ensure_ascii=False, allow_nan=False), media_type="application/json"
-            )
+            request = parse(body, self._fields)
+            parsed = time.perf_counter_ns()
+            decision = decide(request)
+            decided = time.perf_counter_ns()
+            text = json.dumps(decision.answer, ensure_ascii=False, allow_nan=False)
+            response = Response(text, media_type="application/json")
+            done = time.perf_counter_ns()
+            teller.answered(asked, decision, (Mark("parse", asked.began, parsed), Mark("respond", decided, done)))
         except InvalidRequestError as error:
+            teller.refused(asked, 400)
             return _error(400, str(error), problems=[problem.__dict__ for problem in error.problems])
-        except (sqlite3.Error, OSError, RefusedError):
-            logger.exception("the online state cannot be read")
+        except (sqlite3.Error, OSError, RefusedError) as error:
+            teller.failed(asked, 503, "the online state cannot be read", error)
             return _error(503, "the online state cannot be read now; see the service's log")
-        except Exception:
-            logger.exception("a request could not be answered")
+        except Exception as error:  # noqa: BLE001 - told with its traceback
+            teller.failed(asked, 500, "a request could not be answered", error)
             return _error(500, "this is our fault; see the service's log")
+        return response
 
 
 async def _body(request: Request) -> bytes | None:

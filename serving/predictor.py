@@ -24,8 +24,7 @@ class Predictor:
 
     def __init__(self, model: Model, state: LiveState) -> None:
         """`model` and `state` have been checked."""
-        self.model = model
-        self._state = state
+        self.model, self.state = model, state
         self._task = _TASKS[model.manifest.task](model, state)
 
     def decide(self, request: dict[str, Any]) -> Decision:
@@ -38,4 +37,4 @@ class Predictor:
 
     def ready(self) -> bool:
         """Whether the state is there and fits."""
-        return self._state.ready()
+        return self.state.ready()

@@ -39,7 +39,11 @@ class Recommendation:
                 if np.isfinite(scores[place])
             ]
         answer = {"items": items, **told(self._model, found, 0, reason, "popularity" if reason else "model")}
-        return Decision(answer=answer, request=request, read=found, outcomes=[{"items": items}])
+        return Decision(answer=answer, request=request, read=found, outcomes=[_outcome(items)])
+
+
+def _outcome(items: list[dict[str, Any]]) -> dict[str, Any]:
+    return {"items": [one[ITEM] for one in items], "scores": [one["score"] for one in items]}
 
 
 def best(scores: np.ndarray, k: int) -> np.ndarray:

@@ -12,10 +12,14 @@ from typing import Any
 
 import bentoml
 from bentoml.exceptions import BentoMLException
+from opentelemetry.trace import TracerProvider
 
 from serving.asgi import Door
-from serving.checks import opened
+from serving.checks import opened, settings_of
+from serving.logs import to_stdout
+from serving.metrics import apart
 from serving.predictor import Predictor
+from serving.telling import Teller
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 """Folder of the Bento that this code lies in (`<bento>/src/serving/service.py`)."""
@@ -26,6 +30,9 @@ _HTTP = {"host": "127.0.0.1", "port": 3000}
 _TRAFFIC = {"timeout": 10, "max_concurrency": 256}
 """Seconds until a client that sends its request too slowly gets a 504; requests in flight before others get a 429."""
 
+_LOGGING = {"access": {"enabled": False}}
+"""Our own lines say more and cost a fifth (serving/logs.py)."""
+
 
 def _verified(task: str) -> Predictor:
     try:
@@ -33,6 +40,12 @@ def _verified(task: str) -> Predictor:
     except ValueError as error:  # RefusedError, or a setting of the environment that cannot be read
         # what `bentoml serve` shows as one line instead of a traceback
         raise BentoMLException(str(error)) from error
+
+
+def _tracer_provider() -> TracerProvider:
+    from bentoml._internal.configuration.containers import BentoMLContainer  # only a worker has one
+
+    return BentoMLContainer.tracer_provider.get()
 
 
 def _service(task: str) -> Any:  # noqa: ANN401 - bentoml is untyped
@@ -43,11 +56,22 @@ def _service(task: str) -> Any:  # noqa: ANN401 - bentoml is untyped
 
         def __init__(self) -> None:
             self._predictor = _verified(task)
-            door.decide = self._predictor.decide
+            chosen = settings_of(self._predictor.model.manifest)
+            to_stdout(chosen.log_level)
+            self._teller = Teller(self._predictor.model, chosen, _tracer_provider())
+            door.open(self._predictor.decide, self._teller)
 
         async def __is_ready__(self) -> bool:
             # on the event loop, where the connection to the state is used
-            return self._predictor.ready()
+            ready = self._predictor.ready()
+            if ready:
+                self._teller.stands(self._predictor.state.moment().offset)
+            return ready
+
+        @bentoml.on_shutdown
+        def tell_the_rest(self) -> None:
+            """Write the decisions that are in memory."""
+            self._teller.close()
 
         @bentoml.on_deployment
         def verify() -> None:
@@ -55,7 +79,9 @@ def _service(task: str) -> Any:  # noqa: ANN401 - bentoml is untyped
             _verified(task)
 
     decorated = bentoml.asgi_app(door.app, path="/")(Service)
-    return bentoml.service(name=f"clicktrail-{task}", http=_HTTP, traffic=_TRAFFIC)(decorated)
+    service = bentoml.service(name=f"clicktrail-{task}", http=_HTTP, traffic=_TRAFFIC, logging=_LOGGING)(decorated)
+    service.add_asgi_middleware(apart)
+    return service
 
 
 recommendation = _service("recommendation")

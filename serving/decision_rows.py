@@ -1,0 +1,158 @@
+"""Decisions as rows of a table, one a row of a request; and back, so that a request can be decided again.
+
+What a decision rests on stands beside it: fields of the request under `request__<name>`, features as they were served
+under `<view>__<feature>`, with the log offset and the times that they are of. Lists and objects of a request are JSON
+text and stand with its first row alone.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from clicktrail.decision_files import with_declarations
+from clicktrail.declarations import Declaration
+from clicktrail.read_log import plain
+from serving.decision import Decision
+from serving.schema import Field
+
+USERS = "users"
+"""Field of a request about many: it is not kept, since each row has its user."""
+
+REQUEST = "request__"
+"""Before a field of the request among the columns."""
+
+TIME = pa.timestamp("us", tz="UTC")
+
+OUTCOMES: dict[str, pa.DataType] = {
+    "score": pa.float64(),
+    "probability": pa.float64(),
+    "threshold": pa.float64(),
+    "flagged": pa.bool_(),
+    "action": pa.string(),
+    "expected_cost": pa.float64(),
+    "expected_value_minor": pa.float64(),
+    "items": pa.list_(pa.string()),
+    "scores": pa.list_(pa.float64()),
+    "candidates": pa.int64(),
+    "propensity": pa.float64(),
+}
+"""What tasks decide, by the names that they use; what is not among them is kept as JSON text in `more`."""
+
+_TYPES: dict[str, pa.DataType] = {
+    "text": pa.string(),
+    "integer": pa.int64(),
+    "number": pa.float64(),
+    "boolean": pa.bool_(),
+    "time": TIME,
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Noted:
+    """A request that was answered: when it was whole (microseconds UTC), and how long the answer took."""
+
+    request_id: str
+    received: int
+    latency_us: int
+    decision: Decision
+
+
+_Value = Callable[[Noted, int, Mapping[str, Any], Mapping[str, Any]], Any]
+"""A value of a row from the request, the number of the row, its outcome, and what the answer says of it."""
+
+
+class DecisionTable:
+    """How the decisions of one bundle become a table."""
+
+    def __init__(self, task: str, tag: str, fields: Sequence[Field], declarations: Sequence[Declaration]) -> None:
+        """The columns: of a task, from its request fields and the declarations of its features."""
+        columns: dict[str, tuple[pa.DataType, _Value]] = {
+            "request_id": (pa.string(), lambda noted, *_: noted.request_id),
+            "row": (pa.int32(), lambda _, row, *__: row),
+            "received": (TIME, lambda noted, *_: noted.received),
+            "latency_us": (pa.int64(), lambda noted, *_: noted.latency_us),
+            "task": (pa.string(), lambda *_: task),
+            "model": (pa.string(), lambda *_: tag),
+            **{key: (pa.string(), _read(key)) for key in _entity_keys(declarations)},
+            "offset": (pa.int64(), lambda noted, *_: noted.decision.read.moment.offset),
+            "t": (TIME, lambda noted, *_: noted.decision.read.moment.t),
+            "as_of": (TIME, lambda noted, row, *_: noted.decision.read.features.as_of[row]),
+            "watermark": (TIME, lambda noted, *_: noted.decision.read.moment.watermark),
+            "answered_by": (pa.string(), lambda *found: found[3].get("answered_by")),
+            "cold_start": (pa.bool_(), lambda *found: found[3].get("cold_start")),
+            **{name: (type_, _outcome(name)) for name, type_ in OUTCOMES.items()},
+            "more": (pa.string(), _more),
+            **{REQUEST + field.name: _asked(field) for field in fields if field.name != USERS},
+        }
+        self._columns = columns
+        self._features = [(one.name, name, type_) for one in declarations for name, type_ in one.outputs.items()]
+        named = [(f"{view}__{name}", type_) for view, name, type_ in self._features]
+        types = [(name, type_) for name, (type_, _) in columns.items()]
+        self.schema = with_declarations(pa.schema([*types, *named]), declarations)
+
+    def rows(self, batch: Sequence[Noted]) -> pa.Table:
+        """The rows of some requests, at least one, in their order."""
+        rows = [row for noted in batch for row in _rows(noted)]
+        arrays = [pa.array([value(*row) for row in rows], type_) for type_, value in self._columns.values()]
+        for view, name, type_ in self._features:
+            found = plain(pa.concat_arrays([noted.decision.read.features.views[view][name] for noted in batch]))
+            arrays.append(found if found.type == type_ else found.cast(type_))
+        return pa.Table.from_arrays(arrays, schema=self.schema)
+
+
+def request_of(rows: Sequence[Mapping[str, Any]], fields: Iterable[Field]) -> dict[str, Any]:
+    """The request, as `serving.schema.parse` gave it, from all its rows in their order; times are microseconds.
+
+    A field that was added since has its default.
+    """
+    first = rows[0]
+    request: dict[str, Any] = {}
+    for field in fields:
+        value = first.get(REQUEST + field.name, field.default)
+        request[field.name] = value if field.kind in _TYPES or value is None else json.loads(value)
+        if field.name == USERS and first.get(f"{REQUEST}user_id") is None:
+            request[USERS] = [row["user_id"] for row in rows]
+    return request
+
+
+def _rows(noted: Noted) -> Iterable[tuple[Noted, int, Mapping[str, Any], Mapping[str, Any]]]:
+    answer = noted.decision.answer
+    answers = answer.get("answers")
+    for row, outcome in enumerate(noted.decision.outcomes):
+        yield noted, row, outcome, {**answer, **answers[row]} if answers else answer
+
+
+def _entity_keys(declarations: Sequence[Declaration]) -> list[str]:
+    return sorted({"user_id", *(key for one in declarations for key in one.entity_keys)})
+
+
+def _read(key: str) -> _Value:
+    def value(noted: Noted, row: int, *_: object) -> Any:  # noqa: ANN401 - an id
+        found = noted.decision.read.fields.get(key)
+        return None if found is None else found[row]
+
+    return value
+
+
+def _asked(field: Field) -> tuple[pa.DataType, _Value]:
+    name, as_text = field.name, field.kind not in _TYPES
+
+    def value(noted: Noted, row: int, *_: object) -> Any:  # noqa: ANN401 - JSON data
+        found = noted.decision.request.get(name)
+        return found if not as_text or found is None else json.dumps(found) if row == 0 else None
+
+    return _TYPES.get(field.kind, pa.string()), value
+
+
+def _outcome(name: str) -> _Value:
+    return lambda *found: found[2].get(name)
+
+
+def _more(_: Noted, __: int, outcome: Mapping[str, Any], ___: Mapping[str, Any]) -> str | None:
+    rest = {name: value for name, value in outcome.items() if name not in OUTCOMES and name != "answered_by"}
+    return json.dumps(rest, default=str) if rest else None
