@@ -68,6 +68,8 @@ UNLOCKED := torch triton cuda-bindings cuda-pathfinder cuda-toolkit $(addprefix 
 lock: setup ## resolve the dependencies of pyproject.toml anew
 	.venv/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 	  $(addprefix --no-emit-package ,$(UNLOCKED)) --extra platform --extra dev pyproject.toml -o requirements.lock
+	.venv/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+	  -c requirements.lock --extra live pyproject.toml -o deploy/live.lock
 
 # ---- the main job
 
