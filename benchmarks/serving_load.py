@@ -23,6 +23,9 @@ from pathlib import Path
 _GRACE_S = 1.0
 """How long after the last arrival an answer may still come; what has none by then has failed."""
 
+_CHUNK = 1 << 16
+"""A larger buffer costs more to make than the answer takes to read."""
+
 _OK = b"HTTP/1.1 200 "
 _LENGTH = b"content-length:"
 
@@ -31,13 +34,13 @@ _LENGTH = b"content-length:"
 class Order:
     """What to send where: `rate` arrivals a second, or with 0 closed loop on all `connections`."""
 
-    port: int
     path: str
     bodies: str
     rate: float
     seconds: float
     connections: int
     seed: int = 0
+    port: int = 0
 
 
 @dataclass(kw_only=True)
@@ -71,7 +74,7 @@ class _Connection:
 
     def answer(self) -> bytes | None:
         """The whole answer once it is there, None before that, nothing where the server hung up."""
-        chunk = self.socket.recv(1 << 20)
+        chunk = self.socket.recv(_CHUNK)
         if not chunk:
             return b""
         self._got += chunk

@@ -25,6 +25,7 @@ from clicktrail.settings import Settings
 
 RECENT = "user_recent_v1"
 RUN = "untrained"
+WEIGHTS = "weights.pt"
 _REMEMBERED = 100
 """What the feature repo's user_recent_v1 keeps; for longer histories the view is declared longer."""
 _EXAMPLES = 20_000
@@ -116,6 +117,8 @@ def _register(settings: Settings, size: Size) -> None:
 
 def _leave_run(settings: Settings, size: Size) -> None:
     """A run folder as training publishes it, with measured nothing and weights by chance."""
+    import torch
+
     from training import run
     from training.build_set import training_set
     from training.export import export
@@ -139,8 +142,11 @@ def _leave_run(settings: Settings, size: Size) -> None:
     shutil.rmtree(place.aside, ignore_errors=True)
     place.aside.mkdir(parents=True)
     (place.aside / "config.json").write_text(json.dumps(run.run_config(task, data, config)))
-    threshold = None if task.head == "next_item" else 0.5
-    export(build_model(data, config).eval(), data, place.aside / "export", threshold=threshold)
+    threshold, model = None if task.head == "next_item" else 0.5, build_model(data, config).eval()
+    export(model, data, place.aside / "export", threshold=threshold)
+    facts = model.items.facts_I if data.items is not None else None
+    # beside the run, not in it: what the obvious service loads (serving_peers/naive.py)
+    torch.save({"config": config.to_json(), "facts": facts, "weights": model.state_dict()}, settings.home / WEIGHTS)
     keys = {"log_offset": "log_offset", "log_digest": "log_content", "events": "events", "shop": "shop"}
     metrics = {
         "task": task.name,
