@@ -7,8 +7,9 @@ ARG PYTHON=python:{{ __options__python_version }}-slim
 
 FROM ${PYTHON} AS built
 RUN python -m venv --without-pip /opt/serving
-COPY env/python/requirements.txt /tmp/requirements.txt
-RUN pip --python /opt/serving/bin/python install --no-cache-dir --only-binary :all: -r /tmp/requirements.txt
+COPY env/python/*.txt /tmp/
+RUN pip --python /opt/serving/bin/python install --no-cache-dir --only-binary :all: \
+    --requirement /tmp/requirements.txt --constraint /tmp/constraints.txt
 COPY . /bundle
 WORKDIR /bundle/src
 ENV PATH=/opt/serving/bin:$PATH PYTHONDONTWRITEBYTECODE=1 OMP_NUM_THREADS=1 \
@@ -22,7 +23,8 @@ COPY --from=built /opt/kernels /opt/kernels
 COPY --from=built /bundle /bundle
 ENV PATH=/opt/serving/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 OMP_NUM_THREADS=1 \
     NUMBA_CPU_NAME=generic NUMBA_CACHE_DIR=/tmp/kernels \
-    HOME=/tmp BENTOML_HOME=/tmp/bentoml BENTOML_HOST=0.0.0.0 BENTOML_DO_NOT_TRACK=true
+    HOME=/tmp BENTOML_HOME=/tmp/bentoml BENTOML_HOST=0.0.0.0 BENTOML_DO_NOT_TRACK=true ORT_DISABLE_TELEMETRY=1 \
+    CLICKTRAIL_HOME=/var/lib/clicktrail CLICKTRAIL_CLOCK=wall
 # a number, so that Kubernetes sees that it is not root; everything above is root's and read-only to it
 USER 10001:10001
 WORKDIR /tmp

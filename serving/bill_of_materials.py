@@ -58,6 +58,11 @@ def bill_of_materials(name: str, requirements: Sequence[str], modules: Mapping[s
     return JsonV1Dot6(bom).output_as_string(indent=1) + "\n"
 
 
+def constraints(requirements: Sequence[str]) -> str:
+    """All the packages at the versions that are installed here, as `pip install --constraint` takes them."""
+    return "".join(f"{name}=={distribution(name).version}\n" for name in sorted(closure(requirements)))
+
+
 def closure(requirements: Iterable[str]) -> dict[str, set[str]]:
     """What each package needs, for the required ones and all that these need in turn, extras included; by names.
 

@@ -30,7 +30,7 @@ from clicktrail.event_log import EventLog
 from clicktrail.settings import Settings
 from serving import manifest as manifests
 from serving import origin
-from serving.bill_of_materials import bill_of_materials
+from serving.bill_of_materials import bill_of_materials, constraints
 from serving.bundle_store import Built, publish, staging
 from serving.manifest import (
     BILL,
@@ -51,6 +51,9 @@ from serving.sources import OURS, Sources, needed
 CHECKOUT = Path(__file__).resolve().parent.parent
 
 ENTRIES = ("serving.service", "serving.verify", "serving.warm")
+
+CONSTRAINTS = "env/python/constraints.txt"
+"""Versions of what the requirements need in their turn: an image is to hold what was tested."""
 
 _IMAGE = Path("deploy") / "bundle.Dockerfile"
 
@@ -200,6 +203,7 @@ def _complete(
     requirements = (bento / "env/python/requirements.txt").read_text(encoding="utf-8").splitlines()
     modules = {path: sha for path, sha in manifests.listing(bento).items() if path.endswith(".py")}
     (bento / BILL).write_text(bill_of_materials(name, requirements, modules), encoding="utf-8")
+    (bento / CONSTRAINTS).write_text(constraints(requirements), encoding="utf-8")
     (bento / RECEIPT).write_bytes(canonical(receipt))
     listing = manifests.listing(bento)
     inner = manifests.decides(listing)
