@@ -65,7 +65,7 @@ class Catalogue:
             ValueError: the file is not of the schema or the order of `HISTORY_SCHEMA`.
         """
         version = version_of(path)  # asked first: a file that is put in its place meanwhile is noticed the next time
-        table = pq.read_table(path) if version else HISTORY_SCHEMA.empty_table()
+        table = as_history(pq.read_table(path)) if version else HISTORY_SCHEMA.empty_table()
         if table.schema.names != HISTORY_SCHEMA.names or table.schema.types != HISTORY_SCHEMA.types:
             message = f"{path} has columns {table.schema.names}, not {HISTORY_SCHEMA.names}: take the items in again"
             raise ValueError(message)
@@ -137,6 +137,14 @@ class Catalogue:
             item_ids = item_ids.dictionary_encode()
         places = np.array([self._places.get(item, -1) for item in item_ids.dictionary.to_pylist()] + [-1], np.int64)
         return places[item_ids.indices.fill_null(-1).to_numpy()]
+
+
+def as_history(table: pa.Table) -> pa.Table:
+    """A history in the order of `HISTORY_SCHEMA`; a column that the contract got after it was written is null."""
+    for field in HISTORY_SCHEMA:
+        if field.name not in table.column_names and field.nullable:
+            table = table.append_column(field, pa.nulls(table.num_rows, field.type))
+    return table.select(HISTORY_SCHEMA.names) if set(table.column_names) == set(HISTORY_SCHEMA.names) else table
 
 
 def _coded(column: pa.Array) -> pa.Array:

@@ -149,6 +149,13 @@ ITEM_COLUMNS: tuple[Column, ...] = (
     Column(name="price_minor", type=pa.int64(), minimum=0, unit="minor units (cents)", meaning="its list price"),
     Column(name="launched_at", type=_TIME, unit="UTC, microseconds", meaning="when it could first be bought"),
     Column(name="title", type=pa.string(), meaning="what people call it"),
+    Column(
+        name="in_stock",
+        type=pa.int64(),
+        minimum=0,
+        # a flag rather than a count: every change is a version that is kept
+        meaning="0 it is sold out, 1 it can be bought; not known where it is left out",
+    ),
 )
 
 USER_COLUMNS: tuple[Column, ...] = (

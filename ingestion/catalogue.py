@@ -14,7 +14,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from clicktrail.catalogue import KNOWN_AT
+from clicktrail.catalogue import KNOWN_AT, as_history
 from clicktrail.clock import read_time
 from clicktrail.contract import ITEM_COLUMNS, USER_COLUMNS, Column, arrow_schema
 from clicktrail.event_log import EventLog
@@ -123,7 +123,7 @@ def _take_in(side: _Side, mapping: Mapping, settings: Settings, gate: Gate, allo
     history, versions, refused = None, 0, QUARANTINE_SCHEMA.empty_table()
     good = unique.select(contract.names).cast(contract)
     if side.history is not None:
-        so_far = pq.read_table(side.history) if side.history.exists() else None
+        so_far = as_history(pq.read_table(side.history)) if side.history.exists() else None
         grown = grow(so_far, unique, now=read_time(settings.clock, EventLog(settings.log).end_time()))
         good, history, versions, refused = grown.newest, grown.history, grown.added, grown.refused
     bad = pa.concat_tables([bad, conflicts, refused])

@@ -153,6 +153,7 @@ def items_table(shop: Shop, names: Names) -> pa.Table:
         pa.array(catalogue.price),
         pa.array(launched).cast(pa.timestamp("us", tz="UTC")),
         pa.array([f"Category {c}, rank {s + 1}" for c, s in zip(category, slot, strict=True)]),
+        pa.nulls(len(catalogue.price), pa.int64()),  # nothing of this shop is ever sold out
     ]
     return pa.table(columns, schema=arrow_schema(ITEM_COLUMNS))
 

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clicktrail.catalogue import ALWAYS, HISTORY_SCHEMA, Catalogue
+from clicktrail.catalogue import ALWAYS, HISTORY_SCHEMA, Catalogue, as_history
 
 LAUNCH = datetime(2026, 3, 1, tzinfo=UTC)
 
@@ -133,19 +133,15 @@ def test_a_million_events_take_no_longer_than_a_breath() -> None:
     """A million events over a hundred thousand items of three versions: under a second where nobody else computes."""
     items = [f"item-{number:06d}" for number in range(100_000)]
     price = np.arange(300_000)
-    nothing = {
-        name: pa.nulls(300_000, HISTORY_SCHEMA.field(name).type) for name in ("category_id", "launched_at", "title")
-    }
     table = pa.table(
         {
-            **nothing,
             "item_id": pa.array(items).take(pa.array(price // 3)),
             "price_minor": price,
             "known_at": price % 3 * 10,
             "version": price % 3 + 1,
         }
     )
-    catalogue = Catalogue(table.select(HISTORY_SCHEMA.names).cast(HISTORY_SCHEMA))
+    catalogue = Catalogue(as_history(table).cast(HISTORY_SCHEMA))
     rng = np.random.default_rng(0)
     which, at = rng.integers(0, 100_000, 1_000_000), rng.integers(1, 31, 1_000_000)
     ids = pa.DictionaryArray.from_arrays(which.astype(np.int32), items)
@@ -153,3 +149,15 @@ def test_a_million_events_take_no_longer_than_a_breath() -> None:
     found = catalogue.as_of(ids, at, "price_minor")
     assert time.process_time() - began < 1
     assert (found.to_numpy() == which * 3 + (at - 1) // 10).all()
+
+
+def test_a_history_of_before_a_column_can_be_read(tmp_path: Path) -> None:
+    """What the contract got since the file was written is null in it; the rest is as it was."""
+    told = versions(("a", 1, {"price_minor": 500, "in_stock": 1}))
+    path = tmp_path / "items_history.parquet"
+    pq.write_table(told.drop_columns(["in_stock"]), path)
+    catalogue = Catalogue.load(path)
+    at = np.array([2])
+    assert catalogue.as_of(pa.array(["a"]), at, "price_minor").to_pylist() == [500]
+    assert catalogue.as_of(pa.array(["a"]), at, "in_stock").to_pylist() == [None]
+    assert as_history(told).equals(told)
