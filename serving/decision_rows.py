@@ -1,8 +1,9 @@
 """Decisions as rows of a table, one a row of a request; and back, so that a request can be decided again.
 
 What a decision rests on stands beside it: fields of the request under `request__<name>`, features as they were served
-under `<view>__<feature>`, with the log offset and the times that they are of. Lists and objects of a request are JSON
-text and stand with its first row alone.
+under `<view>__<feature>`, and of each view whether anything was known (`known__<view>`), as of when it was read
+(`read_at__<view>`) and at which log offset (`offset__<view>`): what it takes to compute the same again. Lists and
+objects of a request are JSON text and stand with its first row alone.
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ USERS = "users"
 
 REQUEST = "request__"
 """Before a field of the request among the columns."""
+
+KNOWN, READ_AT, OFFSET = "known__", "read_at__", "offset__"
+"""Before a view's name among the columns."""
 
 TIME = pa.timestamp("us", tz="UTC")
 
@@ -89,6 +93,12 @@ class DecisionTable:
             "more": (pa.string(), _more),
             **{REQUEST + field.name: _asked(field) for field in fields if field.name != USERS},
         }
+        for view in (one.name for one in declarations):
+            columns |= {
+                f"{KNOWN}{view}": (pa.bool_(), _of_view("known", view)),
+                f"{READ_AT}{view}": (TIME, _of_view("times", view)),
+                f"{OFFSET}{view}": (pa.int64(), _of_view("offsets", view)),
+            }
         self._columns = columns
         self._features = [(one.name, name, type_) for one in declarations for name, type_ in one.outputs.items()]
         named = [(f"{view}__{name}", type_) for view, name, type_ in self._features]
@@ -137,6 +147,10 @@ def _read(key: str) -> _Value:
         return None if found is None else found[row]
 
     return value
+
+
+def _of_view(what: str, view: str) -> _Value:
+    return lambda noted, row, *_: getattr(noted.decision.read.features, what)[view][row]
 
 
 def _asked(field: Field) -> tuple[pa.DataType, _Value]:

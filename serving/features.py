@@ -43,12 +43,14 @@ class Moment:
 class Features:
     """Features of R rows, view -> feature -> Arrow array [R], and of which views there was a state, view -> [R].
 
-    `as_of`: of each row the latest time at which one of them was read: a state cannot go back behind its entity's
-    newest arrival.
+    `times`, `offsets`: view -> [R], as of when (microseconds UTC) and of which log offset each was read. `as_of`: of
+    each row the latest of its times: a state cannot go back behind its entity's newest arrival.
     """
 
     views: dict[str, dict[str, pa.Array]]
     known: dict[str, list[bool]]
+    times: dict[str, list[int]]
+    offsets: dict[str, list[int]]
     as_of: list[int]
 
     def anything_known(self, row: int) -> bool:
@@ -98,6 +100,8 @@ class LiveState:
                 for view, result in results.items()
             },
             known={view: result.known for view, result in results.items()},
+            times={view: result.times for view, result in results.items()},
+            offsets={view: result.offsets for view, result in results.items()},
             as_of=[max(t, *times) for times in zip(*(result.times for result in results.values()), strict=True)],
         )
 
