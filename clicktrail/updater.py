@@ -81,13 +81,19 @@ class Updater:
 
 
 def run(
-    settings: Settings, *, metrics_port: int = 0, rebuild: tuple[str, ...] = (), stop: threading.Event | None = None
+    settings: Settings,
+    *,
+    metrics_port: int = 0,
+    metrics_host: str = "127.0.0.1",
+    rebuild: tuple[str, ...] = (),
+    stop: threading.Event | None = None,
 ) -> None:
     """Update the shop's state until `stop` is set.
 
     Args:
         settings: of the shop.
         metrics_port: where to tell figures; 0 nowhere.
+        metrics_host: address to tell them on.
         rebuild: views that are built anew.
         stop: set when it is to end; never by default.
 
@@ -97,7 +103,7 @@ def run(
     """
     log, state, stop = EventLog(settings.log), OnlineState(settings.online_state), stop or threading.Event()
     metrics = Metrics()
-    server = serve(metrics, metrics_port) if metrics_port else None
+    server = serve(metrics, metrics_port, metrics_host) if metrics_port else None
     place = shown(settings.online_state)
     if not state.views():
         for declaration in registered(settings):
@@ -145,6 +151,7 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(prog="python -m clicktrail.updater", description=__doc__)
     parser.add_argument("--metrics-port", type=int, default=9465, help="figures for Prometheus; 0 for none (9465)")
+    parser.add_argument("--metrics-host", default="127.0.0.1", help="address to tell them on (this machine alone)")
     parser.add_argument(
         "--rebuild", action="append", default=[], metavar="VIEW", help="build this view anew; again for more"
     )
@@ -154,7 +161,13 @@ def main() -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     try:
-        run(load(), metrics_port=arguments.metrics_port, rebuild=tuple(arguments.rebuild), stop=stop)
+        run(
+            load(),
+            metrics_port=arguments.metrics_port,
+            metrics_host=arguments.metrics_host,
+            rebuild=tuple(arguments.rebuild),
+            stop=stop,
+        )
     except (ValueError, OSError) as error:
         raise SystemExit(str(error)) from error
 

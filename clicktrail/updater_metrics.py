@@ -70,8 +70,8 @@ class Metrics:
         return "\n".join(lines) + "\n"
 
 
-def serve(metrics: Metrics, port: int) -> ThreadingHTTPServer:
-    """Answer `GET /metrics` on this machine's own address from a thread; `shutdown()` ends it.
+def serve(metrics: Metrics, port: int, host: str = "127.0.0.1") -> ThreadingHTTPServer:
+    """Answer `GET /metrics` from a thread, to this machine alone unless `host` says otherwise; `shutdown()` ends it.
 
     Raises:
         OSError: the port is taken.
@@ -89,6 +89,6 @@ def serve(metrics: Metrics, port: int) -> ThreadingHTTPServer:
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - http.server's signature
             """Say nothing of every scrape."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", port), Page)
+    server = ThreadingHTTPServer((host, port), Page)
     threading.Thread(target=server.serve_forever, name="metrics", daemon=True).start()
     return server
