@@ -119,13 +119,11 @@ def _package(name: str) -> Component:
 
 def licence_of(package: Distribution) -> str:
     """What a package says of its licence: an expression, a name, or what its classifiers say; empty if nothing."""
-    metadata = package.metadata
-    expression = metadata.get("License-Expression")
-    if expression:
-        return str(expression)
-    classifiers = [str(one) for one in metadata.get_all("Classifier") or ()]
-    named = [one.rpartition("::")[2].strip() for one in classifiers if one.startswith("License ::")]
-    written = re.sub(r"\s+", " ", str(metadata.get("License") or "")).strip()
+    said = package.metadata.get_all
+    if expression := said("License-Expression"):
+        return str(expression[0])
+    written = re.sub(r"\s+", " ", str((said("License") or [""])[0])).strip()
     if written and len(written) <= _LONGEST_LICENCE:
         return written
-    return " AND ".join(named)
+    classifiers = [str(one) for one in said("Classifier") or ()]
+    return " AND ".join(one.rpartition("::")[2].strip() for one in classifiers if one.startswith("License ::"))
