@@ -50,7 +50,7 @@ from serving.sources import OURS, Sources, needed
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 
-ENTRIES = ("serving.service", "serving.verify", "serving.warm")
+ENTRIES = ("serving.service", "serving.verify", "serving.warm", "serving.decide_again")
 
 CONSTRAINTS = "env/python/constraints.txt"
 """Versions of what the requirements need in their turn: an image is to hold what was tested."""
