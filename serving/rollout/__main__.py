@@ -156,6 +156,7 @@ def _serve(given: argparse.Namespace, file: Path) -> int:
             port=given.port,
             access_log=False,  # a line a request costs as much as the request
             server_header=False,
+            proxy_headers=False,  # who asked is nothing to the front
             timeout_keep_alive=75,
             timeout_graceful_shutdown=30,
             log_config=None,

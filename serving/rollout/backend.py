@@ -25,8 +25,12 @@ _PORTS = range(20_000, 32_000)  # below what Linux hands out to clients: 32,768 
 _START_S = 180.0
 _KEEP_ALIVE_S = 75
 """Longer than the front keeps idle connections, so that none is closed just as a request goes out."""
-_PROBE = ClientTimeout(total=1.0)
 _PROBE_EVERY_S = 0.5
+_BUSY_S = 2.0
+"""Seconds that a probe may take, ..."""
+_ALONE_S = 0.5
+"""... and where a worker is missing."""
+_LONGEST_BUSY_S = 15.0
 _STARTING_EVERY_S = 0.1
 _END_S = 15.0
 
@@ -38,8 +42,9 @@ class BundleError(Exception):
 class Backend:
     """A bundle's process.
 
-    `started` says whether it ever was ready, `up` whether it answered when it was asked last, `in_flight` how
-    many requests it has now, and `failure` why it is of no use any more.
+    `started` says whether it ever was ready, `up` whether it answered when it was asked last, and `failure` why
+    it is of no use any more. `asked` are the time limits of the requests that it has now: when it goes down
+    they end at once, since nobody is behind the door that would answer.
     """
 
     def __init__(self, tag: str, session: ClientSession) -> None:
@@ -47,7 +52,7 @@ class Backend:
         self.tag = tag
         self.started = False
         self.up = False
-        self.in_flight = 0
+        self.asked: set[asyncio.Timeout] = set()
         self.failure: str | None = None
         self._session = session
         self._process: asyncio.subprocess.Process | None = None
@@ -61,6 +66,11 @@ class Backend:
     def down_s(self) -> float:
         """Seconds since it answered last, 0 where it does or never did."""
         return 0.0 if self.up or not self.started else time.monotonic() - self._last_up
+
+    @property
+    def in_flight(self) -> int:
+        """Requests that it has now."""
+        return len(self.asked)
 
     @property
     def pid(self) -> int | None:
@@ -77,8 +87,7 @@ class Backend:
         return known
 
     def suspect(self) -> None:
-        """A request met no process: it counts as down until it says otherwise, and is asked at once."""
-        self.up = False
+        """A request met a closed door: it is asked at once whether it is up, and has to answer soon."""
         self._suspected.set()
 
     async def start(self, *, verify: bool) -> None:
@@ -105,12 +114,17 @@ class Backend:
             await asyncio.wait({ended, suspected}, timeout=_PROBE_EVERY_S, return_when=asyncio.FIRST_COMPLETED)
             suspected.cancel()
             self._suspected.clear()
-            before, self.up = self.up, await self._answers() and not ended.done()
-            if self.up:
-                self._last_up = time.monotonic()
-                if not before:
-                    self._family = self._children()  # its worker was started anew
-        self.up = False
+            whole = self._whole()
+            said = await self._probe(_BUSY_S if whole else _ALONE_S)
+            now = time.monotonic()
+            if said:
+                self._last_up = now
+                if not whole:
+                    self._family = self._children()  # a worker was started anew
+            # its port is open also while no worker is behind it; but busy, with its workers there, is not down
+            busy = said is None and whole and self.up and now - self._last_up < _LONGEST_BUSY_S
+            self._is(up=bool(said) or busy)
+        self._is(up=False)
         self.failure = f"its process ended with status {self._process.returncode}"
 
     async def end(self, drain_s: float) -> None:
@@ -133,6 +147,14 @@ class Backend:
             with contextlib.suppress(psutil.Error):
                 one.kill()
 
+    def _is(self, *, up: bool) -> None:
+        if self.up and not up:
+            now = asyncio.get_running_loop().time()
+            for limit in self.asked:
+                if not limit.expired():
+                    limit.reschedule(now)
+        self.up = up
+
     async def _launch(self) -> None:
         self._port = _free_port()
         command = [
@@ -147,7 +169,7 @@ class Backend:
     async def _until_ready(self) -> None:
         assert self._process is not None  # noqa: S101 - launched
         deadline = time.monotonic() + _START_S
-        while not await self._answers():
+        while not await self._probe(_BUSY_S):
             if self._process.returncode is not None:
                 message = (
                     f"{self.tag} ended with status {self._process.returncode} before it was ready; its lines say why"
@@ -161,11 +183,21 @@ class Backend:
         self._last_up = time.monotonic()
         self._family = self._children()
 
-    async def _answers(self) -> bool:
+    async def _probe(self, seconds: float) -> bool | None:
+        """Whether it says that it is ready; None where it says nothing for so many seconds."""
         try:
-            async with self._session.get(self.url("/readyz"), timeout=_PROBE) as response:
+            async with self._session.get(self.url("/readyz"), timeout=ClientTimeout(total=seconds)) as response:
                 return response.status == 200  # noqa: PLR2004 - HTTP
-        except (ClientError, TimeoutError, OSError):
+        except TimeoutError:
+            return None
+        except (ClientError, OSError):
+            return False
+
+    def _whole(self) -> bool:
+        """Whether the processes that it had when it was up are still there."""
+        try:
+            return all(one.is_running() and one.status() != psutil.STATUS_ZOMBIE for one in self._family)
+        except psutil.Error:
             return False
 
     def _children(self) -> list[psutil.Process]:

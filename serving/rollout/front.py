@@ -2,9 +2,9 @@
 
     any path            passed on to the champion, or to the canary for its users
     GET /healthz /livez the process answers
-    GET /readyz         the champion answers
+    GET /readyz         the champion answers, or the one before it
     GET /rollout        who answers now, as JSON
-    GET /metrics        of this front; /metrics/champion, /metrics/canary and /metrics/shadow are the bundles' own
+    GET /metrics        of this front; /metrics/champion, /metrics/canary ... are the bundles' own
 
 A plain ASGI application: nothing stands between the socket and the bundle that is not needed.
 """
@@ -19,7 +19,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from pathlib import Path
 from typing import Any
 
-from aiohttp import ClientSession, ClientTimeout
+from aiohttp import ClientSession
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from serving.rollout.answers import NOTHING, reading
@@ -40,9 +40,10 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 MAX_BODY_BYTES = 64 * 1024
 """As the services have it."""
 _BODY_SECONDS = 10.0
-_MOST_IN_FLIGHT = 512
-_TIMEOUT = ClientTimeout(total=10)
-_CANARY_TIMEOUT = ClientTimeout(total=2.5)
+_MOST_IN_FLIGHT = 256
+"""As the services have it: more would only wait longer."""
+_TIMEOUT_S = 10.0
+_CANARY_TIMEOUT_S = 2.5
 """Leaves the champion time to answer instead."""
 _RETRIED = 500
 """Statuses from here on, and a 429, are the bundle's fault: a canary's users get the champion's answer."""
@@ -136,7 +137,7 @@ class Front:
 
     def _readyz(self) -> Reply:
         routes = self._supervisor.routes
-        if routes is not None and routes.champion.up:
+        if routes is not None and routes.steady[1].up:
             return _text(200, "ready")
         return _text(503, "the champion is not ready")
 
@@ -145,9 +146,9 @@ class Front:
         routes = self._supervisor.routes
         backend = routes.backends.get(asked.target.removeprefix("/metrics/")) if routes else None
         if backend is None:
-            return _error(404, "no bundle has that role now; there are champion, canary and shadow")
+            return _error(404, "no bundle has that role now; there are champion, canary, shadow and previous")
         try:
-            return await ask(self._session, backend, Asked(**{**vars(asked), "target": "/metrics"}), _TIMEOUT)
+            return await ask(self._session, backend, Asked(**{**vars(asked), "target": "/metrics"}), _TIMEOUT_S)
         except UnreachedError as error:
             return _error(503, str(error), retry_after=1)
 
@@ -172,7 +173,7 @@ class Front:
         began = time.monotonic()
         reply: Reply | None
         try:
-            reply = await self._ask("canary", canary, asked, _CANARY_TIMEOUT)
+            reply = await self._ask("canary", canary, asked, _CANARY_TIMEOUT_S)
         except UnreachedError:
             reply = None
         self._observe("canary", began, reply)
@@ -181,33 +182,46 @@ class Front:
         return _signed(reply, canary, "canary")
 
     async def _of_champion(self, asked: Asked, *, watched: bool) -> Reply:
-        """The champion's answer; `watched` where the guard compares it with a canary's."""
-        routes = self._routes()
+        """The champion's answer, or while it is down that of the one before; `watched` where the guard compares."""
         began = time.monotonic()
         try:
-            try:
-                reply = await self._ask("champion", routes.champion, asked, _TIMEOUT)
-            except UnreachedError as error:
-                if error.late:
-                    raise
-                # a connection that was closed meanwhile, or a champion that has just been replaced
-                self._metrics.retried("champion")
-                routes = self._routes()
-                reply = await self._ask("champion", routes.champion, asked, _TIMEOUT)
+            role, backend, reply = await self._steadily(asked)
         except UnreachedError as error:
             if watched:
                 self._observe("champion", began, None)
             return _error(504, str(error)) if error.late else _error(503, str(error), retry_after=1)
-        if watched:
-            self._observe("champion", began, reply)
-        if routes.shadow is not None and asked.method == "POST" and reply.status == _OK:
-            self._shadow.offer(routes.shadow, asked, reply)
-        return _signed(reply, routes.champion, "champion")
+        if role == "champion":
+            if watched:
+                self._observe("champion", began, reply)
+            shadow = self._routes().shadow
+            if shadow is not None and asked.method == "POST" and reply.status == _OK:
+                self._shadow.offer(shadow, asked, reply)
+        return _signed(reply, backend, role)
 
-    async def _ask(self, role: str, backend: Backend, asked: Asked, limit: ClientTimeout) -> Reply:
+    async def _steadily(self, asked: Asked) -> tuple[str, Backend, Reply]:
+        """Role, bundle and answer of whoever answers for all.
+
+        Raises:
+            UnreachedError: nobody did.
+        """
+        role, backend = self._routes().steady
+        try:
+            return role, backend, await self._ask(role, backend, asked, _TIMEOUT_S)
+        except UnreachedError as error:
+            if error.late:
+                raise
+        # it ended, it was replaced just now, or a connection was closed between two requests
+        self._metrics.retried(role)
+        routes = self._routes()
+        role, backend = routes.steady
+        if routes.previous is not None and routes.previous.up:
+            role, backend = "previous", routes.previous
+        return role, backend, await self._ask(role, backend, asked, _TIMEOUT_S)
+
+    async def _ask(self, role: str, backend: Backend, asked: Asked, seconds: float) -> Reply:
         began = time.monotonic()
         try:
-            reply = await ask(self._session, backend, asked, limit)
+            reply = await ask(self._session, backend, asked, seconds)
         except UnreachedError:
             self._metrics.failed(role)
             raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 
 from aiohttp import (
@@ -64,32 +65,38 @@ def open_session() -> ClientSession:
         auto_decompress=False,
         cookie_jar=DummyCookieJar(),
         skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
-        timeout=ClientTimeout(total=10),
+        timeout=ClientTimeout(total=None),
     )
 
 
-async def ask(session: ClientSession, backend: Backend, asked: Asked, limit: ClientTimeout) -> Reply:
-    """The bundle's answer to a request.
+async def ask(session: ClientSession, backend: Backend, asked: Asked, seconds: float) -> Reply:
+    """The bundle's answer to a request, within so many seconds.
 
     Raises:
         UnreachedError: none came, or not in time.
     """
-    backend.in_flight += 1
+    if not backend.up:  # its door may be open while nobody is behind it: nothing is to wait there
+        message = f"{backend.tag} is not ready now"
+        raise UnreachedError(message, late=False)
+    limit = asyncio.timeout(seconds)
     try:
-        async with session.request(
-            asked.method,
-            backend.url(asked.target),
-            data=asked.body or None,
-            headers=_texts(passed_on(asked.headers, _REQUEST_OWN)),
-            allow_redirects=False,
-            timeout=limit,
-        ) as response:
-            body = await response.read()
-            own = _ANSWER_OWN - {b"content-length"} if asked.method == "HEAD" else _ANSWER_OWN
-            return Reply(status=response.status, headers=passed_on(response.raw_headers, own), body=body)
+        async with limit:
+            backend.asked.add(limit)
+            async with session.request(
+                asked.method,
+                backend.url(asked.target),
+                data=asked.body or None,
+                headers=_texts(passed_on(asked.headers, _REQUEST_OWN)),
+                allow_redirects=False,
+            ) as response:
+                body = await response.read()
+                own = _ANSWER_OWN - {b"content-length"} if asked.method == "HEAD" else _ANSWER_OWN
+                return Reply(status=response.status, headers=passed_on(response.raw_headers, own), body=body)
     except TimeoutError as error:
-        message = f"{backend.tag} gave no answer within {limit.total:g} s"
-        raise UnreachedError(message, late=True) from error
+        late = backend.up
+        backend.suspect()
+        message = f"{backend.tag} gave no answer within {seconds:g} s" if late else f"{backend.tag} went away"
+        raise UnreachedError(message, late=late) from error
     except (ClientConnectionError, OSError) as error:
         backend.suspect()
         message = f"{backend.tag} cannot be reached"
@@ -98,7 +105,7 @@ async def ask(session: ClientSession, backend: Backend, asked: Asked, limit: Cli
         message = f"{backend.tag} gave an answer that cannot be read ({type(error).__name__})"
         raise UnreachedError(message, late=False) from error
     finally:
-        backend.in_flight -= 1
+        backend.asked.discard(limit)
 
 
 def passed_on(headers: Headers | tuple[tuple[bytes, bytes], ...], own: frozenset[bytes]) -> Headers:

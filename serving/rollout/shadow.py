@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
-from aiohttp import ClientSession, ClientTimeout
+from aiohttp import ClientSession
 
 from serving.rollout.answers import difference, reading
 from serving.rollout.backend import Backend
@@ -14,7 +14,7 @@ from serving.rollout.passing import Asked, Reply, UnreachedError, ask
 
 _ROOM = 256
 _AT_ONCE = 4
-_TIMEOUT = ClientTimeout(total=5)
+_TIMEOUT_S = 5.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,15 +48,11 @@ class Shadow:
 
     async def _work(self) -> None:
         while True:
-            copy = await self._queue.get()
-            if copy.shadow.up:
-                await self._compare(copy)
-            else:
-                self._metrics.shadowed("failed")
+            await self._compare(await self._queue.get())
 
     async def _compare(self, copy: _Copy) -> None:
         try:
-            reply = await ask(self._session, copy.shadow, copy.asked, _TIMEOUT)
+            reply = await ask(self._session, copy.shadow, copy.asked, _TIMEOUT_S)
         except UnreachedError:
             self._metrics.shadowed("failed")
             return

@@ -34,18 +34,31 @@ _LONGEST_DOWN_S = 15.0
 
 @dataclass(frozen=True, kw_only=True)
 class Routes:
-    """Who answers now; `share` is the canary's, in per cent of users."""
+    """Who answers now; `share` is the canary's, in per cent of users, `previous` the champion before while it runs."""
 
     champion: Backend
     canary: Backend | None = None
     share: float = 0.0
     shadow: Backend | None = None
+    previous: Backend | None = None
 
     @property
     def backends(self) -> dict[str, Backend]:
         """By role, those that are there."""
-        every = {"champion": self.champion, "canary": self.canary, "shadow": self.shadow}
+        every = {
+            "champion": self.champion,
+            "canary": self.canary,
+            "shadow": self.shadow,
+            "previous": self.previous,
+        }
         return {role: backend for role, backend in every.items() if backend is not None}
+
+    @property
+    def steady(self) -> tuple[str, Backend]:
+        """Role and bundle of whoever answers for all: the champion, or the one before it while the champion is down."""
+        if self.previous is not None and self.previous.up and not self.champion.up:
+            return "previous", self.previous
+        return "champion", self.champion
 
 
 class Supervisor:
@@ -109,13 +122,12 @@ class Supervisor:
         }
         if routes and routes.canary:
             roles["canary"]["share"] = routes.share
-        serving = {backend.tag for backend in (routes.backends if routes else {}).values()}
+        answering = {role: one["tag"] for role, one in roles.items() if role != "previous"}
         return {
             "task": wanted.task if wanted else None,
             "revision": wanted.revision if wanted else 0,
-            "settled": bool(routes and wanted and {role: one["tag"] for role, one in roles.items()} == wanted.roles),
+            "settled": wanted is not None and answering == wanted.roles,
             **roles,
-            "beside": sorted(self._backends.keys() - serving),
         }
 
     # ---- the file
@@ -172,13 +184,14 @@ class Supervisor:
         for tag in self._wanted.roles.values():
             if tag not in self._backends and self._failures.get(tag, (0, 0.0))[1] <= time.monotonic():
                 self._raise(tag)
-        self._route()
-        needed = self._needed()
+        warm = self._warm()
+        self._route(warm)
+        needed = {*self._wanted.roles.values(), warm, self.routes.champion.tag if self.routes else None}
         for tag, backend in list(self._backends.items()):
             if tag not in needed or backend.failure is not None:
                 self._retire(backend)
 
-    def _route(self) -> None:
+    def _route(self, warm: str | None) -> None:
         wanted, before = self._wanted, self.routes
         assert wanted is not None  # noqa: S101 - looked
         champion = self._ready(wanted.champion) or (before.champion if before else None)
@@ -191,6 +204,7 @@ class Supervisor:
             canary=canary if champion.tag == wanted.champion and canary is not champion else None,
             share=wanted.canary.share if wanted.canary and canary else 0.0,
             shadow=self._ready(wanted.shadow) if wanted.shadow else None,
+            previous=self._ready(warm) if warm and warm != champion.tag else None,
         )
         if routes != before:
             self.routes = routes
@@ -203,16 +217,13 @@ class Supervisor:
         backend = self._backends.get(tag)
         return backend if backend and backend.started and backend.failure is None else None
 
-    def _needed(self) -> set[str]:
+    def _warm(self) -> str | None:
+        """The champion before, as long as it is kept for a rollback."""
         assert self._wanted is not None  # noqa: S101 - looked
-        needed = set(self._wanted.roles.values())
-        if self.routes:
-            needed.add(self.routes.champion.tag)
-        if self._left and self._wanted.previous and self._wanted.previous[-1] == self._left[0]:
-            tag, since = self._left
-            if time.monotonic() - since < self._keep_warm_s:
-                needed.add(tag)
-        return needed
+        if self._left is None or self._wanted.previous[-1:] != (self._left[0],):
+            return None
+        tag, since = self._left
+        return tag if time.monotonic() - since < self._keep_warm_s else None
 
     def _raise(self, tag: str) -> None:
         backend = self._backends[tag] = Backend(tag, self._session)
