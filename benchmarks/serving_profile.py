@@ -16,6 +16,7 @@ import pstats
 import sys
 import time
 from collections.abc import Callable
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +102,7 @@ async def run(app: Any, path: str, bodies: list[bytes]) -> float:  # noqa: ANN40
     began = time.process_time()
     for body in bodies:
         status = await ask(app, path, body)
-        if status != 200:  # noqa: PLR2004 - HTTP's
+        if status != HTTPStatus.OK:
             message = f"{status} to {body!r}"
             raise RuntimeError(message)
     return (time.process_time() - began) * 1000 / len(bodies)

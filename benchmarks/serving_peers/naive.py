@@ -110,7 +110,7 @@ class Fraud:
         self.model = _Model()
 
     @bentoml.api(route="/score")
-    def score(  # noqa: PLR0913 - the fields of a payment
+    def score(
         self, event_id: str, user_id: str, card_id: str, terminal_id: str, price_minor: int, device: str
     ) -> dict[str, Any]:
         """The probability."""
