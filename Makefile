@@ -134,12 +134,16 @@ stream: setup ## take a stream's events into the event log: SOURCE=redis or kafk
 
 # ---- looking
 
-.PHONY: plan preview catalogue ui gpu-check bench
+.PHONY: plan preview explain catalogue ui gpu-check bench
 plan: setup ## what applying the feature repo would change: values on a sample, cost, who reads it; status 2 if refused
 	@python -m clicktrail.plan $(ARGS)
 
 preview: setup ## a feature's values for an entity, now or at a time: VIEW=user_recent_v1 ENTITY=u000001 [AT=2026-03-01]
 	@python -m clicktrail.preview --view "$(VIEW)" --entity "$(ENTITY)" $(if $(AT),--at "$(AT)")
+
+explain: setup ## why a request was answered as it was: REQUEST=its x-request-id (ARGS="--bundle TAG --json")
+	@test -n "$(REQUEST)" || { echo "say which: make explain REQUEST=the x-request-id of the answer"; exit 2; }
+	@python -m serving.explain "$(REQUEST)" $(ARGS)
 
 catalogue: setup ## a page of all features: meaning, unit, personal data, owner, lineage, distribution, freshness
 	@python -m clicktrail.feature_page

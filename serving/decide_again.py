@@ -1,8 +1,8 @@
 """Decides a request again from what the decision log kept of it: `python -m serving.decide_again ROWS`.
 
-Run in a bundle's `src`. ROWS is a Parquet file of all rows of one request. It is decided by the code and the model that lie here, from the
-features in the file, so the same bundle comes to the same decision to the bit. Prints one JSON object: `outcomes` and
-`answer`, or the views whose features are `missing`.
+Run in a bundle's `src`. ROWS is a Parquet file of all rows of one request. It is decided by the code and the model that
+lie here, from the features in the file, so the same bundle comes to the same decision to the bit. Prints one JSON
+object: `outcomes` and `answer`, or the views whose features are `missing`.
 """
 
 from __future__ import annotations
