@@ -122,6 +122,15 @@ verify: setup ## does a bundle prove itself? BUNDLE=tag, folder or exported file
 	@test -n "$(BUNDLE)" || { echo "say which: make verify BUNDLE=clicktrail-fraud:latest, a folder or an exported file"; exit 2; }
 	@$(AS_BUILT) python -m serving.verify "$(BUNDLE)" $(ARGS)
 
+.PHONY: rollout rollback
+rollout: setup ## champion, canary and shadow on one port: TASK=fraud PORT=3000; changed by ARGS="--canary TAG --share 5", --promote TAG, --status
+	@test -n "$(TASK)" || { echo "say which: make rollout TASK=recommendation, retention or fraud"; exit 2; }
+	@exec $(AS_BUILT) python -m serving.rollout --task $(TASK) --port $(PORT) $(ARGS)
+
+rollback: setup ## the champion before answers again: TASK=fraud PORT=3000
+	@test -n "$(TASK)" || { echo "say which: make rollback TASK=recommendation, retention or fraud"; exit 2; }
+	@$(AS_BUILT) python -m serving.rollout --task $(TASK) --port $(PORT) --rollback
+
 # ---- live events
 
 .PHONY: intake stream

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.rollout import state
+from benchmarks.free_port import free_port
+from serving.rollout import leash, state
 from serving.rollout.__main__ import main
 from serving.rollout.answers import NOTHING, Reading, difference, reading
 from serving.rollout.guard import Observation, Verdict, Window, judge
@@ -281,3 +286,41 @@ def test_commands_say_what_is_missing(
     with pytest.raises(SystemExit):
         main(["--task", "fraud", "--canary", B])
     assert "go together" in capsys.readouterr().err
+
+
+def test_a_command_without_a_front_is_for_the_next_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where no front runs the file is changed all the same, and the status says that nobody answers."""
+    monkeypatch.setenv("CLICKTRAIL_HOME", str(tmp_path))
+    file, port = state.file_of(tmp_path, "fraud"), ["--task", "fraud", "--port", str(free_port())]
+    state.begin(file, state.promoted(state.begun("fraud", A, NOW), B, NOW))
+    assert main([*port, "--rollback"]) == 0
+    assert state.read(file).champion == A
+    assert "no front of fraud answers" in capsys.readouterr().out
+    assert main([*port, "--status"]) == 0
+    told = capsys.readouterr().out
+    assert told.startswith(f"champion  {A}\nno front of fraud answers on port ")
+    assert f"rolled back {B}" in told
+
+
+# ---- processes
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="no other system tells a child that its parent is gone")
+def test_a_bundle_does_not_outlive_a_front_that_was_killed() -> None:
+    """The leash: kill -9 of the parent ends the child."""
+    parent = (
+        "import os, subprocess, sys, time\n"
+        f"child = subprocess.Popen([sys.executable, {leash.__file__!r}, str(os.getpid()), 'sleep', '60'])\n"
+        "print(child.pid, flush=True)\n"
+        "time.sleep(60)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", parent], stdout=subprocess.PIPE, text=True) as front:
+        assert front.stdout is not None
+        child = psutil.Process(int(front.stdout.readline()))
+        deadline = time.monotonic() + 20
+        while child.name() != "sleep" and time.monotonic() < deadline:
+            time.sleep(0.01)
+        front.kill()
+    child.wait(20)
