@@ -7,18 +7,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 
+from clicktrail import few
 from clicktrail.catalogue import Catalogue
 from clicktrail.declarations import CATALOGUE_FIELDS, Declaration
-from clicktrail.engine import values
+from clicktrail.engine import aggregates, values
 from clicktrail.history import AsOf
+from clicktrail.jagged import JaggedSequence
 from clicktrail.kernels.records import NEVER
 from clicktrail.naming import changed
+from clicktrail.recent_events import Asked, joined
 from clicktrail.state_records import Found, Records, read_records, twins
 from clicktrail.state_store import Held, StateMissingError, StateWentBackError
 from clicktrail.state_target import open_store, shown
@@ -32,19 +36,43 @@ _ATTEMPTS = 20
 
 @dataclass(frozen=True, kw_only=True)
 class ReadResult:
-    """Features of some entities of one view: Arrow arrays [keys] by feature; `known` says of whom there is a state.
+    """Features of some entities of one view, [keys]; `known` says of whom there is a state.
 
+    `found`, `entity`: the states, and which of them is each key's, int64 [keys], -1 nobody's.
     `times`: as of when each was read, microseconds: the time asked for, or the entity's newest arrival if later.
     `offsets`: the log offset up to which each entity's state was applied. `offset`, `watermark`: how far the view has
     come at least, as a log offset and as the largest known_at (microseconds) among it.
     """
 
-    columns: dict[str, pa.Array]
+    found: Found
+    entity: np.ndarray
     known: list[bool]
     times: list[int]
     offsets: list[int]
     offset: int
     watermark: int
+
+    @cached_property
+    def columns(self) -> dict[str, pa.Array]:
+        """Arrow arrays [keys] by feature."""
+        declaration, times = self.found.declaration, np.array(self.times, np.int64)
+        if declaration.is_sequence:
+            return values(declaration, self.found.history, self.entity, times)
+        columns = {name: value.column() for name, value in self.numbers.items()}
+        rest = [one for one in declaration.aggregates if one.name not in columns]
+        if rest:
+            columns |= aggregates(rest, self.found.history, self.entity, times)
+        return {one.name: columns[one.name] for one in declaration.aggregates}
+
+    @cached_property
+    def numbers(self) -> dict[str, few.Value]:
+        """Those features of an aggregate view that are numbers or pairs of them, as plain arrays."""
+        return few.aggregates(self.found, self.entity, np.array(self.times, np.int64))
+
+    @cached_property
+    def sequence(self) -> JaggedSequence:
+        """The sequences of a sequence view as plain arrays."""
+        return few.sequence(self.found, self.entity, np.array(self.times, np.int64))
 
 
 class OnlineReader:
@@ -112,19 +140,51 @@ class OnlineReader:
         """
         return self.read_many([(view, keys)], t)[view]
 
-    def read_many(self, asked: Sequence[tuple[str, Sequence[str | None]]], t: int) -> dict[str, ReadResult]:
-        """As `read`, of several views (each once) at one moment of the store, in one round trip."""
+    def read_many(
+        self,
+        asked: Sequence[tuple[str, Sequence[str | None]]],
+        t: int | np.ndarray,
+        recent: pa.Table | None = None,
+    ) -> dict[str, ReadResult]:
+        """As `read`, of several views (each once) at one moment of the store, in one round trip.
+
+        Args:
+            asked: views and their keys.
+            t: read time, microseconds UTC; int64 [keys] where each key has its own.
+            recent: events that the log may not have yet (clicktrail.recent_events.event_table).
+        """
         answers = self._ask([(view, [key for key in keys if key is not None]) for view, keys in asked])
+        held = [Records.of(one.pieces, one.sizes) for *_, one in answers]
+        if recent is not None:
+            held = self._with(recent, asked, answers, held)
         out = {}
-        for (name, keys), (view, heads, held) in zip(asked, answers, strict=True):
+        for (name, keys), (view, heads, _), records in zip(asked, answers, held, strict=True):
             declaration = self._declarations[name]
-            found = read_records(declaration, Records.of(held.pieces, held.sizes), self._as_of())
-            out[name] = _result(declaration, keys, t, found, held, view, heads)
-            if self._recorder is not None:
+            found = read_records(declaration, records, self._as_of())
+            out[name] = _result(keys, t, found, np.diff(records.bounds) > 0, view, heads)
+            # what rests on more than the log cannot be held against it, and times of their own come from batches
+            if self._recorder is not None and recent is None and isinstance(t, int):
                 self._recorder.note(declaration, keys, t, out[name])
         return out
 
     # ---- inside
+
+    def _with(
+        self,
+        recent: pa.Table,
+        asked: Sequence[tuple[str, Sequence[str | None]]],
+        answers: Sequence[tuple[View, list[Head], Held]],
+        held: Sequence[Records],
+    ) -> list[Records]:
+        """What is held of each view, and what of these events it does not hold."""
+        parts = []
+        for (name, keys), (view, heads, _), records in zip(asked, answers, held, strict=True):
+            entities = [key for key in keys if key is not None]
+            applied = [heads[partition_of(one, view.partitions)].offset for one in entities]
+            parts.append(
+                Asked(declaration=self._declarations[name], entities=entities, records=records, applied=applied)
+            )
+        return joined(parts, recent)
 
     def _ask(self, asked: Sequence[tuple[str, Sequence[str]]]) -> list[tuple[View, list[Head], Held]]:
         """Of each view the generation that is live, its heads, and what is held of these entities."""
@@ -197,7 +257,16 @@ def compile_kernels(declarations: Iterable[Declaration], catalogue: AsOf | None 
     """
     for declaration in declarations:
         found = read_records(declaration, twins(declaration), catalogue)
-        values(declaration, found.history, np.array([0, -1]), np.full(2, NEVER))
+        two = ReadResult(
+            found=found,
+            entity=np.array([0, -1]),
+            known=[True, False],
+            times=[NEVER, NEVER],
+            offsets=[0, 0],
+            offset=0,
+            watermark=0,
+        )
+        _ = two.columns, two.sequence if declaration.is_sequence else two.numbers
 
 
 def finish(declaration: Declaration, found: Found, t: np.ndarray) -> dict[str, pa.Array]:
@@ -206,25 +275,25 @@ def finish(declaration: Declaration, found: Found, t: np.ndarray) -> dict[str, p
 
 
 def _result(
-    declaration: Declaration,
     keys: Sequence[str | None],
-    t: int,
+    t: int | np.ndarray,
     found: Found,
-    held: Held,
+    held: np.ndarray,
     view: View,
     heads: Sequence[Head],
 ) -> ReadResult:
     there = np.array([key is not None for key in keys], np.bool_)
     times = np.full(len(keys), t, np.int64)
-    times[there] = np.maximum(found.time, t)
+    times[there] = np.maximum(found.time, times[there])
     entity = np.full(len(keys), -1, np.int64)
     entity[there] = np.arange(len(found.time))
     known = np.zeros(len(keys), np.bool_)
-    known[there] = np.array(held.sizes, np.int64) > 0
+    known[there] = held
     least = min(head.offset for head in heads)
     offsets = [least if key is None else heads[partition_of(key, view.partitions)].offset for key in keys]
     return ReadResult(
-        columns=values(declaration, found.history, entity, times),
+        found=found,
+        entity=entity,
         known=known.tolist(),
         times=times.tolist(),
         offsets=offsets,
