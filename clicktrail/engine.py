@@ -7,7 +7,7 @@ is a prefix of an entity's events. The loops are in `clicktrail.kernels`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -32,7 +32,7 @@ def values(declaration: Declaration, history: History, entity: np.ndarray, t: np
     """The features of a view at each row, [rows] each: lists for a sequence, scalars and pairs for aggregates."""
     if declaration.is_sequence:
         return sequence_lists(declaration, sequences(declaration, history, entity, t))
-    return aggregates(declaration, history, entity, t)
+    return aggregates(declaration.aggregates, history, entity, t)
 
 
 # ---- sequences
@@ -95,10 +95,12 @@ def sequence_lists(declaration: Declaration, slices: Slices) -> dict[str, pa.Arr
 # ---- aggregates
 
 
-def aggregates(declaration: Declaration, history: History, entity: np.ndarray, t: np.ndarray) -> dict[str, pa.Array]:
-    """The features of an aggregate view at each row; all null where there is no entity (-1)."""
+def aggregates(
+    features: Sequence[Aggregate], history: History, entity: np.ndarray, t: np.ndarray
+) -> dict[str, pa.Array]:
+    """Features of an aggregate view at each row; all null where there is no entity (-1)."""
     rows = _Rows(history, entity, t)
-    return {one.name: _KINDS[one.kind](rows, one) for one in declaration.aggregates}
+    return {one.name: _KINDS[one.kind](rows, one) for one in features}
 
 
 class _Rows:
@@ -234,7 +236,7 @@ def _std(rows: _Rows, feature: Aggregate) -> pa.Array:
     with np.errstate(over="ignore"):
         squares = numbers * numbers
     n, total, squared = (rows.sum(feature, weight) for weight in (present, numbers, squares))
-    return rows.scalars(*_deviation(n, total, squared))
+    return rows.scalars(*deviation(n, total, squared))
 
 
 def _ratio(rows: _Rows, feature: Aggregate) -> pa.Array:
@@ -329,7 +331,7 @@ def _std_gap(rows: _Rows, feature: Aggregate) -> pa.Array:
     )
     span, _ = _span(rows, feature, moment)
     gaps = np.maximum(rows.sum(feature, rows.member(feature)) - 1, 0)
-    return rows.scalars(*_deviation(gaps, span, squared))
+    return rows.scalars(*deviation(gaps, span, squared))
 
 
 def _span(rows: _Rows, feature: Aggregate, moment: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -359,15 +361,9 @@ def _label_rate(rows: _Rows, feature: Aggregate) -> pa.Array:
     ones = kernels.sums(*(readonly(one) for one in steps), readonly(labels.step), len(rows.t))
     pairs = np.zeros((len(rows.given_t), 2), np.int64)
     pairs[rows.order] = np.stack([ones, every], axis=1)
-    nobody = np.ones(len(pairs) + 1, np.bool_)
+    nobody = np.ones(len(pairs), np.bool_)
     nobody[rows.order] = False
-    nobody[-1] = False
-    if nobody.any():
-        lengths = np.where(nobody[:-1], 0, 2)
-        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
-        return pa.ListArray.from_arrays(pa.array(offsets, mask=nobody), pa.array(pairs[~nobody[:-1]].ravel()))
-    offsets = np.arange(0, 2 * len(pairs) + 1, 2, dtype=np.int32)
-    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(pairs.ravel()))
+    return pairs_column(pairs, nobody)
 
 
 def _sql(rows: _Rows, feature: Aggregate) -> pa.Array:
@@ -414,7 +410,7 @@ def quotient(over: np.ndarray, under: np.ndarray) -> tuple[np.ndarray, np.ndarra
     return over / np.where(null, 1, under), null
 
 
-def _deviation(n: np.ndarray, total: np.ndarray, squared: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def deviation(n: np.ndarray, total: np.ndarray, squared: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Sample standard deviation from count, sum and sum of squares (modulo 2^64), and where it is null.
 
     With q = floor(total / n) and r the rest, the squared distances from q sum to squared - 2 q total + n q^2. That
@@ -432,6 +428,15 @@ def _deviation(n: np.ndarray, total: np.ndarray, squared: np.ndarray) -> tuple[n
 
 
 # ---- arrays
+
+
+def pairs_column(pairs: np.ndarray, null: np.ndarray) -> pa.Array:
+    """Label rates, int64 [rows, 2] (labelled, all), as a list column; null where bool [rows] says so."""
+    if null.any():
+        offsets = np.concatenate([[0], np.cumsum(np.where(null, 0, 2))]).astype(np.int32)
+        return pa.ListArray.from_arrays(pa.array(offsets, mask=np.append(null, False)), pa.array(pairs[~null].ravel()))
+    offsets = np.arange(0, 2 * len(pairs) + 1, 2, dtype=np.int32)
+    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(pairs.ravel()))
 
 
 def _codes(column: pa.Array) -> tuple[np.ndarray, pa.Array]:

@@ -43,6 +43,8 @@ def jagged_sequence(declaration: Declaration, fields: list[str], slices: Slices)
     values, dictionaries, nulls = {}, {}, {}
     for field in fields:
         column = slices.history.column(field)
+        if pa.types.is_string(column.type):
+            column = column.dictionary_encode()
         if pa.types.is_dictionary(column.type):
             codes = pc.fill_null(column.indices, -1) if column.null_count else column.indices
             values[field] = codes.to_numpy(zero_copy_only=False).astype(np.int32, copy=False)

@@ -227,7 +227,7 @@ class EventLogRetrievalJob(RetrievalJob):
                 if declaration.is_sequence:
                     yield wanted, sequences(declaration, history, codes, t), {}
                 else:
-                    yield wanted, None, aggregates(declaration, history, codes, t)
+                    yield wanted, None, aggregates(declaration.aggregates, history, codes, t)
 
 
 def _scalars(wanted: Wanted, values: Mapping[str, pa.Array]) -> dict[str, pa.Array]:

@@ -7,9 +7,9 @@ there; order, and what the newest label says, are found when a state is read. St
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import pairwise
 
 import numpy as np
@@ -84,18 +84,88 @@ class Records:
 
 @dataclass(frozen=True, kw_only=True)
 class Found:
-    """What records say: a history for the engine, and what only the state's keeper asks for.
+    """What records say, as plain arrays, and as a history for the engine.
 
+    `starts` int64 [entities + 1]; `known`, `event` int64 [events]; `types` uint8 [events]; `nulls` int64 [events], a
+    bit for each integer column of the layout, then each string column; `integers` int64 [integer columns, events].
     `time` int64 [entities]: newest arrival, NEVER where there is none; reads are answered for t >= time. `at` int64
-    [events], `step_at` int64 [steps] with `step_entity` and `step_kind`: where the records of what counts begin.
+    [events], `step_at` int64 [steps] with `step_entity` and `step_kind`: where the records of what counts begin in
+    `words`.
     """
 
-    history: History
+    declaration: Declaration
+    words: np.ndarray
+    starts: np.ndarray
+    known: np.ndarray
+    event: np.ndarray
+    types: np.ndarray
+    nulls: np.ndarray
+    integers: np.ndarray
+    labels: dict[str, Labels]
+    catalogue: AsOf | None
     time: np.ndarray
     at: np.ndarray
     step_at: np.ndarray
     step_entity: np.ndarray
     step_kind: np.ndarray
+
+    @cached_property
+    def history(self) -> History:
+        """The same with Arrow columns."""
+        return History(
+            starts=self.starts,
+            known=self.known,
+            event=self.event,
+            types=self.types,
+            type_names=self.declaration.events,
+            columns=self._columns(),
+            labels=self.labels,
+            catalogue=self.catalogue,
+        )
+
+    def codes(self, column: str) -> np.ndarray:
+        """A stored string column as codes, equal within an entity where the strings are; int32 [events], -1 null."""
+        layout = layout_of(self.declaration)
+        place, strings = layout.strings.index(column), len(layout.stored_strings)
+        found, _ = kernels.codes(self.words, readonly(self.starts), readonly(self.at), layout.numbers, strings, place)
+        found[self.null(column)] = -1
+        return found
+
+    def strings(self, column: str, positions: np.ndarray) -> tuple[np.ndarray, list[str]]:
+        """A stored string column at some events: codes, int32 [positions], -1 null, and the string of each code."""
+        layout = layout_of(self.declaration)
+        place, strings = layout.strings.index(column), len(layout.stored_strings)
+        at = readonly(self.at[positions])
+        every = readonly(np.array([0, len(at)]))
+        found, first = kernels.codes(self.words, every, at, layout.numbers, strings, place)
+        ends, text = kernels.texts(self.words, readonly(at[first]), layout.numbers, strings, place)
+        raw = text.tobytes()
+        found[self.null(column)[positions]] = -1
+        return found, [raw[begin:end].decode() for begin, end in pairwise(ends.tolist())]
+
+    def null(self, column: str) -> np.ndarray:
+        """Whether a stored column is null, bool [events]."""
+        layout = layout_of(self.declaration)
+        return (self.nulls >> (*layout.integers, *layout.strings).index(column) & 1).astype(np.bool_)
+
+    def _columns(self) -> dict[str, pa.Array]:
+        layout = layout_of(self.declaration)
+        columns: dict[str, pa.Array] = {}
+        some = int(np.bitwise_or.reduce(self.nulls)) if len(self.nulls) else 0
+        for place, name in enumerate((*layout.integers, *layout.strings)):
+            if place < len(layout.integers):
+                column = pa.array(self.integers[place], _TYPES[name])
+            else:
+                column = _strings(self.declaration, self.words, self.starts, self.at, place - len(layout.integers))
+            if some >> place & 1:
+                valid = pa.py_buffer(np.packbits((self.nulls >> place & 1) == 0, bitorder="little"))
+                if pa.types.is_dictionary(column.type):
+                    indices = pa.Array.from_buffers(pa.int32(), len(self.nulls), [valid, column.indices.buffers()[1]])
+                    column = pa.DictionaryArray.from_arrays(indices, column.dictionary)
+                else:
+                    column = pa.Array.from_buffers(column.type, len(self.nulls), [valid, *column.buffers()[1:]])
+            columns[name] = column
+        return columns
 
 
 @lru_cache(maxsize=256)
@@ -223,46 +293,30 @@ def read_records(declaration: Declaration, records: Records, catalogue: AsOf | N
         at, known, event = at[order], known[order], event[order]
     at = readonly(at)
     types, nulls, integers = kernels.fill(words, at, layout.numbers, layout.numbers - len(layout.integers))
-    columns = _columns(layout, nulls, integers, lambda column: _strings(declaration, words, starts, at, column))
     steps = words[step_at[:, None] + np.arange(kernels.STEP_WORDS)] if len(step_at) else _NO_STEPS
     counts = _that_count(steps)
     step_at, step_entity, steps = step_at[counts], step_entity[counts], steps[counts]
     kind = steps[:, 1] & 0xFFFFFFFF
-    history = History(
+    return Found(
+        declaration=declaration,
+        words=words,
         starts=starts,
         known=known,
         event=event,
         types=types,
-        type_names=declaration.events,
-        columns=columns,
+        nulls=nulls,
+        integers=integers,
         labels={
             label_key(label, events): _labels(steps[kind == one], step_entity[kind == one], len(time))
             for one, (label, events) in enumerate(label_kinds(declaration))
         },
         catalogue=catalogue,
+        time=time,
+        at=at,
+        step_at=step_at,
+        step_entity=step_entity,
+        step_kind=kind,
     )
-    return Found(history=history, time=time, at=at, step_at=step_at, step_entity=step_entity, step_kind=kind)
-
-
-def _columns(
-    layout: Layout, nulls: np.ndarray, integers: np.ndarray, strings: Callable[[int], pa.Array]
-) -> dict[str, pa.Array]:
-    columns: dict[str, pa.Array] = {}
-    some = int(np.bitwise_or.reduce(nulls)) if len(nulls) else 0
-    for place, name in enumerate((*layout.integers, *layout.strings)):
-        if place < len(layout.integers):
-            column = pa.array(integers[place], _TYPES[name])
-        else:
-            column = strings(place - len(layout.integers))
-        if some >> place & 1:
-            valid = pa.py_buffer(np.packbits((nulls >> place & 1) == 0, bitorder="little"))
-            if pa.types.is_dictionary(column.type):
-                indices = pa.Array.from_buffers(pa.int32(), len(nulls), [valid, column.indices.buffers()[1]])
-                column = pa.DictionaryArray.from_arrays(indices, column.dictionary)
-            else:
-                column = pa.Array.from_buffers(column.type, len(nulls), [valid, *column.buffers()[1:]])
-        columns[name] = column
-    return columns
 
 
 def _strings(declaration: Declaration, words: np.ndarray, starts: np.ndarray, at: np.ndarray, column: int) -> pa.Array:

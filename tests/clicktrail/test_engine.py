@@ -207,7 +207,7 @@ def test_many_rows_at_once_are_what_each_is_alone(tmp_path: Path, view: Declarat
         if view.is_sequence:
             columns = sequence_lists(view, sequences(view, history, codes, t))
         else:
-            columns = aggregates(view, history, codes, t)
+            columns = aggregates(view.aggregates, history, codes, t)
         return {name: column.to_pylist() for name, column in columns.items()}
 
     together = read(codes, t)
@@ -254,7 +254,7 @@ def test_an_unknown_entity_has_the_values_of_nothing_and_none_has_no_value(tmp_p
     log.append(arrivals([world(random.Random(3), "x")]).select(arrow_schema().names))  # noqa: S311
     history, entities = load_history(log, "user_id", [USER])
     codes = entity_codes(pa.array(["nobody", None]), entities)
-    columns = aggregates(USER, history, codes, np.array([2_000_000_000 * SECOND] * 2))
+    columns = aggregates(USER.aggregates, history, codes, np.array([2_000_000_000 * SECOND] * 2))
     assert columns["count_view_1d"].to_pylist() == [0, None]
     assert columns["max_price_minor_payment_purchase_1d"].to_pylist() == [None, None]
     OnlineState(tmp_path / "online.db").catch_up(log, USER)
@@ -280,6 +280,6 @@ def test_window_contents_larger_than_a_chunk(monkeypatch: pytest.MonkeyPatch, tm
     history, entities = load_history(log, "user_id", [USER])
     codes = np.arange(len(entities))
     times = np.full(len(entities), (1_700_006_400 + 40_000) * SECOND)
-    whole = aggregates(USER, history, codes, times)
+    whole = aggregates(USER.aggregates, history, codes, times)
     monkeypatch.setattr("clicktrail.layout.CHUNK", 2)
-    assert aggregates(USER, history, codes, times) == whole
+    assert aggregates(USER.aggregates, history, codes, times) == whole

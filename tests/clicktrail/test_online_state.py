@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -26,6 +27,7 @@ from clicktrail.contract import arrow_schema
 from clicktrail.declarations import Declaration, from_json, to_json
 from clicktrail.declaring import aggregates, count, days, sequence, top
 from clicktrail.event_log import EventLog
+from clicktrail.jagged import JaggedSequence
 from clicktrail.online_state import (
     OnlineReader,
     OnlineState,
@@ -62,6 +64,22 @@ def fill(log: EventLog, seeds: range) -> None:
 def values(target: str, view: Declaration) -> dict[str, list[object]]:
     keys = [f"{case}|{name}" for case in range(12) for name in ("u", "v", "T", "S")]
     return {k: v.to_pylist() for k, v in OnlineReader(target, [view]).read(view.name, keys, NOW).columns.items()}
+
+
+def plain(sequence: JaggedSequence) -> dict[str, list[object]]:
+    """The first row of a sequence in plain arrays, as a list column shows it."""
+    out: dict[str, list[object]] = {}
+    for field, numbers in sequence.values.items():
+        own = numbers[sequence.starts[0] : sequence.ends[0]]
+        null = sequence.nulls.get(field, np.zeros(len(numbers), bool))[sequence.starts[0] : sequence.ends[0]]
+        told = sequence.dictionaries.get(field)
+        if field == "event_timestamp":
+            out[field] = pa.array(own, pa.timestamp("us", tz="UTC")).to_pylist()
+        elif told is None:
+            out[field] = pa.array(own, mask=null).to_pylist()
+        else:
+            out[field] = [None if code < 0 else told[code] for code in own]
+    return out
 
 
 def small(monkeypatch: pytest.MonkeyPatch, stretch: int, room: int) -> None:
@@ -112,6 +130,8 @@ def test_any_world_is_read_as_the_oracle_says(place: Place, seed: int, stretch: 
                 if key is not None:
                     online = {name: column[0].as_py() for name, column in answers[view.name].columns.items()}
                     assert online == expected(view, case, key, read["t"])
+                    if view.is_sequence:
+                        assert plain(answers[view.name].sequence) == online
 
 
 # ---- what is there, what is not
@@ -442,6 +462,7 @@ _CATCH_UP = """
 import sys
 from pathlib import Path
 from clicktrail.event_log import EventLog
+from clicktrail.jagged import JaggedSequence
 from clicktrail.online_state import OnlineState
 from tests.clicktrail.test_engine import TERMINAL
 OnlineState(sys.argv[2]).catch_up(EventLog(Path(sys.argv[1]) / "log"), TERMINAL)
