@@ -143,7 +143,7 @@ def _settings(config: BuildConfig) -> Settings:
 
 def _sources(interface: Mapping[str, Any]) -> Sources:
     found = needed(CHECKOUT, entries(interface))
-    return replace(found, packages=tuple(sorted({*found.packages, *_ON_DEMAND})))
+    return replace(found, foreign=(*found.foreign, *_ON_DEMAND))
 
 
 def _receipt(settings: Settings, export: Path, interface: Mapping[str, Any], *, with_state: bool) -> dict[str, Any]:

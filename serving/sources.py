@@ -7,7 +7,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.metadata import packages_distributions, version
+from importlib.metadata import distribution, packages_distributions, version
 from pathlib import Path
 
 OURS = ("clicktrail", "serving")
@@ -22,16 +22,37 @@ _EXTRAS = {"redis": "[hiredis]"}
 
 @dataclass(frozen=True, kw_only=True)
 class Sources:
-    """Files of our modules, relative to the checkout and sorted, and the packages of others that they import."""
+    """Files of our modules, relative to the checkout and sorted, and what they import of others, by dotted names."""
 
     files: tuple[Path, ...]
-    packages: tuple[str, ...]
+    foreign: tuple[str, ...]
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """The packages of others that they import, sorted."""
+        return tuple(sorted({name.partition(".")[0] for name in self.foreign}))
 
     @property
     def requirements(self) -> list[str]:
-        """The packages as pinned requirements, at the versions that are installed here: those that were tested."""
+        """The packages as pinned requirements, at the versions that are installed here: those that were tested.
+
+        Raises:
+            ValueError: nothing that is installed brings one of them.
+        """
         by_package = packages_distributions()
-        names = {by_package[package][0] for package in self.packages}
+        names: set[str] = set()
+        for package in self.packages:
+            candidates = sorted(set(by_package.get(package, ())))
+            if len(candidates) > 1:  # a namespace that distributions share: whose are the modules?
+                paths = [name.replace(".", "/") for name in self.foreign if name.partition(".")[0] == package]
+                files = {file for path in paths for file in (f"{path}.py", f"{path}/__init__.py")}
+                candidates = [
+                    one for one in candidates if files & {str(file) for file in distribution(one).files or ()}
+                ]
+            if not candidates:
+                message = f"nothing that is installed here brings {package}, which a service imports: make setup"
+                raise ValueError(message)
+            names.update(candidates)
         return sorted(f"{name}{_EXTRAS.get(name, '')}=={version(name)}" for name in names)
 
 
@@ -64,12 +85,13 @@ def needed(checkout: Path, entries: tuple[str, ...]) -> Sources:
                 waiting.append(imported)
             elif top not in sys.stdlib_module_names:
                 foreign.setdefault(top, name)
-    heavy = [f"{foreign[package]} imports {package}" for package in sorted(foreign.keys() & TOO_HEAVY)]
+                foreign.setdefault(imported, name)
+    heavy = [f"{by} imports {name}" for name, by in sorted(foreign.items()) if name in TOO_HEAVY]
     if heavy:
         message = f"a service must start fast and stay small, but {', '.join(heavy)}: import it inside a function"
         raise ValueError(message)
     return Sources(
-        files=tuple(sorted(path.relative_to(checkout) for path in files.values())), packages=tuple(sorted(foreign))
+        files=tuple(sorted(path.relative_to(checkout) for path in files.values())), foreign=tuple(sorted(foreign))
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -47,11 +48,18 @@ def test_heavy_packages_are_refused(tmp_path: Path) -> None:
 
 
 def test_the_service_needs_little() -> None:
-    """Our services need BentoML, ONNX Runtime, numba, numpy, pyarrow and redis, pinned; no feast, torch or DuckDB."""
+    """They need BentoML and what it brings, ONNX Runtime, numba, numpy, pyarrow and redis; no torch or DuckDB."""
     found = needed(CHECKOUT, ENTRIES)
-    assert found.packages == ("bentoml", "numba", "numpy", "onnxruntime", "pyarrow", "redis", "starlette")
+    of_bentoml = {"bentoml", "opentelemetry", "prometheus_client", "starlette"}
+    assert set(found.packages) <= of_bentoml | {"numba", "numpy", "onnxruntime", "pyarrow", "redis"}
     assert all("==" in one for one in found.requirements)
     assert {path.parts[0] for path in found.files} == {"clicktrail", "serving"}
+
+
+def test_a_namespace_that_packages_share_needs_the_one_that_has_the_module(tmp_path: Path) -> None:
+    """Of the packages below `opentelemetry` the one that brings the module is required, and no other."""
+    write(tmp_path, serving__service="from opentelemetry.trace import TracerProvider\n")
+    assert needed(tmp_path, ("serving.service",)).requirements == [f"opentelemetry-api=={version('opentelemetry-api')}"]
 
 
 def carried(*declarations: Declaration) -> tuple[set[str], tuple[str, ...]]:
