@@ -30,6 +30,7 @@ from serving.rollout.passing import Asked, Headers, Reply, UnreachedError, ask, 
 from serving.rollout.routing import is_in, user_of
 from serving.rollout.shadow import Shadow
 from serving.rollout.supervisor import Routes, Supervisor
+from serving.schema import MAX_BODY_BYTES
 
 logger = logging.getLogger("clicktrail.rollout")
 
@@ -37,8 +38,6 @@ Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
-MAX_BODY_BYTES = 64 * 1024
-"""As the services have it."""
 _BODY_SECONDS = 10.0
 _MOST_IN_FLIGHT = 256
 """As the services have it: more would only wait longer."""

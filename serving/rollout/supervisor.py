@@ -175,12 +175,12 @@ class Supervisor:
     def _settle(self) -> None:
         """Start what is missing, say who answers, end what nobody needs."""
         assert self._wanted is not None  # noqa: S101 - looked
-        for role, tag in self._wanted.roles.items():
-            backend = self._backends.get(tag)
-            if backend is not None and backend.failure is not None:
+        there = [(role, self._backends[tag]) for role, tag in self._wanted.roles.items() if tag in self._backends]
+        for role, backend in there:
+            if backend.failure is not None:
                 self._gone(role, backend)
-            elif backend is not None and role != "champion" and backend.down_s > _LONGEST_DOWN_S:
-                self._take_out(role, tag, "process", f"it was not ready for {_LONGEST_DOWN_S:g} s")
+            elif role != "champion" and backend.down_s > _LONGEST_DOWN_S:
+                self._take_out(role, backend.tag, "process", f"it was not ready for {_LONGEST_DOWN_S:g} s")
         for tag in self._wanted.roles.values():
             if tag not in self._backends and self._failures.get(tag, (0, 0.0))[1] <= time.monotonic():
                 self._raise(tag)
@@ -227,16 +227,14 @@ class Supervisor:
 
     def _raise(self, tag: str) -> None:
         backend = self._backends[tag] = Backend(tag, self._session)
-        self._tasks[backend] = asyncio.create_task(self._live(backend))
+        living = self._tasks[backend] = asyncio.create_task(self._live(backend))
+        living.add_done_callback(lambda task: _note(task, backend))
 
     async def _live(self, backend: Backend) -> None:
         try:
             await backend.start(verify=backend.tag not in self._verified)
         except BundleError as error:
             logger.error("%s", error)  # noqa: TRY400 - the message is all there is to know
-            return
-        except OSError as error:
-            backend.failure = f"it cannot be started: {error}"
             return
         self._verified.add(backend.tag)
         self._failures.pop(backend.tag, None)
@@ -261,14 +259,14 @@ class Supervisor:
 
     def _retire(self, backend: Backend) -> None:
         """End a bundle's process, after it has answered what it was asked."""
-        if self._backends.get(backend.tag) is backend:
-            del self._backends[backend.tag]
-        living = self._tasks.pop(backend, None)
+        if self._backends.get(backend.tag) is not backend:
+            return  # it is ending already
+        del self._backends[backend.tag]
+        living = self._tasks.pop(backend)
 
         async def end() -> None:
-            if living is not None:
-                living.cancel()
-                await asyncio.gather(living, return_exceptions=True)
+            living.cancel()
+            await asyncio.gather(living, return_exceptions=True)
             await backend.end(_DRAIN_S)
 
         ending = asyncio.create_task(end())
@@ -288,3 +286,10 @@ class Supervisor:
         if verdict is not None:
             self._take_out("canary", self.routes.canary.tag, verdict.rule, verdict.why)
             self._settle()
+
+
+def _note(task: asyncio.Task[None], backend: Backend) -> None:
+    """A bundle that nobody watches any more is of no use, whatever the reason."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        logger.error("%s", backend.tag, exc_info=error)
+        backend.failure = f"it cannot be started or watched: {error!r}"

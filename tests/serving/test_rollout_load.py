@@ -255,7 +255,7 @@ def test_no_request_fails_while_bundles_come_and_go(front: Front, store: Store) 
         the_guard_takes_a_canary_out(front, other)
         promoted, left, returned = there_and_back(front, other)
         what_does_not_verify_gets_no_traffic(front, store)
-        killed, gone = a_canary_is_killed(front, other)
+        killed, gone = a_canary_is_killed(front, one, other)
         time.sleep(1)
 
     assert [answer for answer in load.answers if answer.status != 200] == []
@@ -301,14 +301,15 @@ def what_does_not_verify_gets_no_traffic(front: Front, store: Store) -> None:
     assert front.tells()["champion"]["tag"] == store.one
 
 
-def a_canary_is_killed(front: Front, other: str) -> tuple[float, float]:
-    """It loses its roles, and the file says why; returns from when to when."""
+def a_canary_is_killed(front: Front, one: str, other: str) -> tuple[float, float]:
+    """It loses its roles, the shadow's too, and the file says why; returns from when to when."""
     front.change(lambda rollout: state.with_limits(rollout, PATIENT, NOW))
     front.change(lambda rollout: state.with_canary(rollout, Canary(tag=other, share=40), NOW))
     time.sleep(1)
     killed = time.monotonic()
     os.kill(front.tells()["canary"]["process"], signal.SIGKILL)
-    front.until(lambda told: "canary" not in told and "shadow" not in told)
+    front.until(lambda _: state.read(front.file).roles == {"champion": one})
+    front.until(lambda told: told["settled"])
     assert "its process ended with status -9" in {entry.why for entry in state.read(front.file).history}
     return killed, time.monotonic()
 
