@@ -25,6 +25,8 @@ ENV PATH=/opt/serving/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 OMP
     NUMBA_CPU_NAME=generic NUMBA_CACHE_DIR=/tmp/kernels \
     HOME=/tmp BENTOML_HOME=/tmp/bentoml BENTOML_HOST=0.0.0.0 BENTOML_DO_NOT_TRACK=true ORT_DISABLE_TELEMETRY=1 \
     CLICKTRAIL_HOME=/var/lib/clicktrail
+# a new volume that is mounted here takes its owner over
+RUN install -d -o 10001 -g 10001 /var/lib/clicktrail
 # a number, so that Kubernetes sees that it is not root; everything above is root's and read-only to it
 USER 10001:10001
 WORKDIR /tmp

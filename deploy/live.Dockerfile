@@ -19,6 +19,8 @@ COPY --from=built /opt/live /opt/live
 COPY --from=built /app /app
 ENV PATH=/opt/live/bin:$PATH PYTHONPATH=/app PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 OMP_NUM_THREADS=1 \
     HOME=/tmp NUMBA_CACHE_DIR=/tmp/kernels FEAST_USAGE=False CLICKTRAIL_HOME=/var/lib/clicktrail
+# a new volume that is mounted here takes its owner over
+RUN install -d -o 10001 -g 10001 /var/lib/clicktrail
 # a number, so that Kubernetes sees that it is not root; everything above is root's and read-only to it
 USER 10001:10001
 WORKDIR /tmp
