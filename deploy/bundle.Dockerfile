@@ -13,7 +13,7 @@ RUN pip --python /opt/serving/bin/python install --no-cache-dir --only-binary :a
 COPY . /bundle
 WORKDIR /bundle/src
 ENV PATH=/opt/serving/bin:$PATH PYTHONDONTWRITEBYTECODE=1 OMP_NUM_THREADS=1 \
-    # machine code for any processor of this architecture: the cache would be useless on another model than the builder's
+    # machine code for any processor of this architecture: another model would have no use for that of the builder's
     NUMBA_CPU_NAME=generic NUMBA_CACHE_DIR=/opt/kernels
 RUN python -m serving.verify --no-state /bundle && python -m serving.warm
 
