@@ -19,6 +19,7 @@ from typing import Any, Self
 
 import httpx
 import onnx
+import psutil
 import pytest
 from onnx import numpy_helper
 
@@ -289,8 +290,17 @@ def there_and_back(front: Front, other: str) -> tuple[float, float, float]:
     promoted = time.monotonic()
     time.sleep(1)
     left = time.monotonic()
+    the_one_before_stands_in(front)
     assert front.change(lambda rollout: state.with_shadow(state.rolled_back(rollout, NOW), other, NOW)) < AT_ONCE
     return promoted, left, time.monotonic()
+
+
+def the_one_before_stands_in(front: Front) -> None:
+    """A champion whose worker is killed is down until it has another; the one before it answers meanwhile."""
+    for worker in psutil.Process(front.tells()["champion"]["process"]).children():
+        worker.kill()
+    front.until(lambda told: not told["champion"]["up"])
+    assert front.client.post("/score", json=payment("ann", 100)).headers["x-clicktrail-role"] == "previous"
 
 
 def what_does_not_verify_gets_no_traffic(front: Front, store: Store) -> None:
@@ -303,6 +313,7 @@ def what_does_not_verify_gets_no_traffic(front: Front, store: Store) -> None:
 
 def a_canary_is_killed(front: Front, one: str, other: str) -> tuple[float, float]:
     """It loses its roles, the shadow's too, and the file says why; returns from when to when."""
+    front.until(lambda told: told.get("shadow", {"up": True})["up"])  # its worker was killed a while ago
     front.change(lambda rollout: state.with_limits(rollout, PATIENT, NOW))
     front.change(lambda rollout: state.with_canary(rollout, Canary(tag=other, share=40), NOW))
     time.sleep(1)
