@@ -312,6 +312,7 @@ def assemble(task: Task, chosen: Examples, features: JaggedFeatures, manifest: d
         example_id=table["example_id"].combine_chunks(),
         scalars=scalar_table(spec, rows, table, task),
         items=items,
+        value=table["value_minor"].to_numpy().astype(np.int64) if "value_minor" in table.column_names else None,
     )
 
 

@@ -23,12 +23,13 @@ import pyarrow.parquet as pq
 
 from clicktrail.publish import failpoint, point, publish_folder
 from training.config import RunConfig
-from training.evaluation import binary_metrics, choose_threshold, paired_bootstrap, ranking_metrics, share_of_gap
+from training.decided import decide_on_validation
+from training.evaluation import binary_metrics, paired_bootstrap, ranking_metrics, share_of_gap
 from training.fit import Accelerator, Fitted, fit
 from training.run_baselines import run_baseline
 from training.scoring import predict
 from training.task import Task
-from training.training_set import TEST, VALIDATION, TrainingSet
+from training.training_set import TEST, TrainingSet
 
 Say = Callable[[str], None]
 _ABANDONED_SECONDS = 7 * 86_400
@@ -96,16 +97,24 @@ def execute(
     say(f"{task.name}: {fitted.epochs} epochs, best validation {task.primary_metric} {fitted.best_metric:.4f}")
     failpoint("run.after_fit")
 
-    threshold, calibration = _threshold(task, data, fitted)
+    decided = decide_on_validation(task, data, fitted)
     predictions = answers(task, data, fitted, truth, say)
     clock.lap("baselines")
     pq.write_table(predictions, place.aside / "predictions.parquet")
-    metrics = measure(task, predictions, threshold)
+    metrics = measure(task, predictions, decided.threshold) | decided.worth(data, predictions)
     clock.lap("metrics")
 
     from training.export import export
 
-    export(fitted.model, data, place.aside / "export", threshold=threshold, calibration=calibration)
+    export(
+        fitted.model,
+        data,
+        place.aside / "export",
+        threshold=decided.threshold,
+        calibration=decided.calibration,
+        value=decided.value,
+        costs=task.costs,
+    )
     clock.lap("export")
     metrics |= {
         "config": {"preset": config.preset, "encoder": config.encoder.family, "seed": config.seed},
@@ -247,21 +256,6 @@ def measure(task: Task, predictions: pa.Table, threshold: float | None) -> dict[
         share = share_of_gap(model[metric], best, out["oracle"][metric])
         out["share_of_gap_closed"] = share if np.isfinite(share) else None
     return out
-
-
-def _threshold(task: Task, data: TrainingSet, fitted: Fitted) -> tuple[float | None, dict[str, Any]]:
-    """The threshold of best F1 on validation, and how far scores are probabilities there."""
-    if task.head == "next_item":
-        return None, {}
-    places = data.of(VALIDATION)
-    score, label = predict(fitted.model, data, places)["score"], data.target[places]
-    found = binary_metrics(label, score, 0.5)
-    return choose_threshold(label, score), {
-        "measured_on": "validation",
-        "mean_score": float(score.mean()),
-        "mean_label": float(label.mean()),
-        "ece": found["ece"],
-    }
 
 
 def revision() -> str:

@@ -24,12 +24,14 @@ class Task:
     `examples(sql, end)` runs over the log: `sql(text)` gives a table, `end` is the log's end (microseconds UTC). Its
     grain is one row an example, with columns: `example_id`; `t` (timestamp us UTC): when the answer is wanted; the
     join keys of the feature service; `target` (item_id, next-item tasks) or `label_known_at` (when it became known
-    that the label is 1, null if never); the `request` fields, if any.
+    that the label is 1, null if never); the `request` fields, if any; `value_minor` (int64), if what is asked has a
+    value beside its probability: what came after t within the horizon, as far as it was known by its end.
 
     `horizon` + `label_delay`: how long after t the label is complete; examples that the log ends before are left out.
     `skip_scalars`: read the sequences of the feature service alone. `group`: whose examples are resampled together.
     `validation`, `test`: shares of the time range.
-    `gates`: metric -> least value for a model to be published as good.
+    `gates`: metric -> least value for a model to be published as good. `costs`: what acting on a score costs, where a
+    service decides by it (serving/costs.py says which there are); a deployment may have others.
     """
 
     name: str
@@ -47,6 +49,7 @@ class Task:
     request_numbers: tuple[str, ...] = ()
     baselines: tuple[str, ...]
     gates: dict[str, float]
+    costs: dict[str, dict[str, float]] | None = None
     validation: float = 0.08
     test: float = 0.1
     group: str = "user_id"

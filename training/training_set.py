@@ -30,7 +30,8 @@ class TrainingSet:
     `tokens`: encoded sequences by view; `request_ids` int32 [R, C], `request_numbers` float32 [R, 2 V]; `target` int64
     [R]: the label, or the item's output position (-1: an item that training had not seen); `split` int8 [R]; `t`
     int64 [R], microseconds UTC; `entity` int64 [R]: queries of one entity share a history; `example_id` string [R].
-    `items`: next item only, a row an output position: item_id, category_id, price_minor, popularity.
+    `items`: next item only, a row an output position: item_id, category_id, price_minor, popularity. `value` int64 [R]:
+    what came after each example, in minor units, where the task asks for it.
     """
 
     manifest: dict[str, Any]
@@ -45,6 +46,7 @@ class TrainingSet:
     example_id: pa.Array
     scalars: pa.Table
     items: pa.Table | None = None
+    value: np.ndarray | None = None
 
     def of(self, split: int) -> np.ndarray:
         """Places of a split's examples, int64."""
@@ -72,6 +74,7 @@ def save(data: TrainingSet, folder: Path) -> dict[str, Any]:
                 "split": pa.array(data.split, pa.int8()),
                 "target": pa.array(data.target, pa.int64()),
                 "entity": pa.array(data.entity, pa.int64()),
+                **({} if data.value is None else {"value": pa.array(data.value, pa.int64())}),
             }
         ),
         folder / "examples.parquet",
@@ -122,6 +125,7 @@ def load(folder: Path) -> TrainingSet:
         example_id=examples["example_id"].combine_chunks(),
         scalars=pq.read_table(folder / "scalars.parquet"),
         items=pq.read_table(folder / "items.parquet") if (folder / "items.parquet").is_file() else None,
+        value=examples["value"].to_numpy() if "value" in examples.column_names else None,
     )
 
 

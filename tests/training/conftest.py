@@ -78,6 +78,9 @@ def make_set(name: str, rows: int = 600, seed: int = 0) -> TrainingSet:
     columns["price_minor"] = rng.integers(100, 10_000, rows)
     columns["device"] = [f"d{one}" for one in rng.integers(0, 3, rows)]
     columns["terminal_id"] = [f"t{one}" for one in rng.integers(0, 4, rows)]
+    if name == "retention":  # who bought more before buys for more
+        bought = scalars["user_activity_v1__count_purchase_30d"].fill_null(0).to_numpy()
+        columns["value_minor"] = np.where(views > np.median(views), 100 * bought, 0).astype(np.int64)
     columns["user_id"] = columns["user_id"] if name != "fraud" else [f"u{one}" for one in rng.integers(0, 2, rows)]
     wait = 0
     parts = time_split(int(t.min()), int(t.max()), wait=wait, validation=0.2, test=0.2)
