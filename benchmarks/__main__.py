@@ -19,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from benchmarks.serving_shop import PATHS
 from clicktrail.publish import publish_bytes
 from clicktrail.settings import load
 from tests.worlds import write_cases  # the checkout's own: a benchmark runs from a checkout
@@ -64,7 +65,7 @@ def _times(seconds: np.ndarray) -> pa.Array:
 
 
 def commands(folder: Path) -> dict[str, list[str]]:
-    """Each measurement's arguments; what they read is made in `folder`."""
+    """Each measurement's module and arguments; what they read is made in `folder`."""
     write_cases(folder / "cases.json", _WORLDS, seed=0)
     write_cases(folder / "few_cases.json", _FEW_WORLDS, seed=0)
     make_point_in_time(folder)
@@ -76,9 +77,11 @@ def commands(folder: Path) -> dict[str, list[str]]:
         "online_store": ["--store", "sqlite"],
         "parity": ["--reads", "100000"],
     }
+    known = {name: [name, *arguments] for name, arguments in known.items()}
+    known |= {f"serving_{task}": ["serving", "--task", task] for task in PATHS}
     payments = Path(os.environ.get("CLICKTRAIL_DATA", ".")) / "fraud_handbook" / "transactions.parquet"
     if payments.is_file():
-        known["handbook_features"] = ["--data", str(payments)]
+        known["handbook_features"] = ["handbook_features", "--data", str(payments)]
     else:
         print(f"handbook_features is left out: no {payments} (CLICKTRAIL_DATA)")
     return known
@@ -95,7 +98,8 @@ def main() -> None:
         for name in names or known:
             if name not in known:
                 parser.error(f"there is no measurement {name!r}; there are: {', '.join(known)}")
-            command = [sys.executable, "-m", f"benchmarks.{name}", *known[name]]
+            module, *arguments = known[name]
+            command = [sys.executable, "-m", f"benchmarks.{module}", *arguments]
             done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
             print(f"{name}\n{done.stdout}")
             figures = json.loads(done.stdout.splitlines()[-1])

@@ -20,12 +20,11 @@ import yaml
 from benchmarks.redis_server import redis_server
 from benchmarks.serving_load import Order
 from benchmarks.serving_servers import Server, served
-from benchmarks.serving_shop import requests
+from benchmarks.serving_shop import PATHS, requests
 from benchmarks.serving_world import RUN, WEIGHTS, Size, declared, fill_state, make_world
 from clicktrail.settings import Settings
 
 CHECKOUT = Path(__file__).resolve().parent.parent
-PATHS = {"recommendation": "/recommend", "retention": "/score", "fraud": "/score"}
 
 _CONNECTIONS = 64
 _BODIES = 5_000

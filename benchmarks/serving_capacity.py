@@ -13,8 +13,10 @@ from benchmarks.serving_servers import Server, Step
 P99_MS = 50.0
 _FACTOR = 1.5
 _RESOLUTION = 1.05
-_LEAST_RATE = 0.5
+_LEAST_RATE = 5.0
+_LEAST_REQUESTS = 100
 _DRAIN_S = 0.5
+_CONNECTIONS = 64
 
 
 class Search:
@@ -70,7 +72,8 @@ def capacities(servers: Sequence[Server], order: Order, show: Callable[[Server, 
     while waiting := [one for one in servers if not searches[one.name].done]:
         for server in waiting:
             search, turn = searches[server.name], turn + 1
-            tried = replace(order, rate=search.rate, connections=64, seed=turn)
+            seconds = max(order.seconds, _LEAST_REQUESTS / search.rate)
+            tried = replace(order, rate=search.rate, seconds=seconds, connections=_CONNECTIONS, seed=turn)
             step = server.load(tried)
             show(server, step)
             if not holds(step):

@@ -14,6 +14,9 @@ import pyarrow as pa
 
 from clicktrail.contract import LABEL, arrow_schema
 
+PATHS = {"recommendation": "/recommend", "retention": "/score", "fraud": "/score"}
+"""Where each task is asked."""
+
 ITEM = "item_id"
 USERS = 1_500
 DAY = 86_400_000_000

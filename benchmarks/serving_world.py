@@ -6,11 +6,13 @@ of the feature repo, a training set through Feast, training's own export.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -44,6 +46,8 @@ class Size:
 def make_world(settings: Settings, size: Size) -> None:
     """Fill the shop's log, register the features, and leave a run with an export; what is there already stays.
 
+    The run is made again where the code that makes it has changed.
+
     Args:
         settings: of the shop; its home is empty, or of a world of the same size.
         size: how much of everything.
@@ -52,15 +56,27 @@ def make_world(settings: Settings, size: Size) -> None:
         ValueError: the home holds a world of another size.
     """
     mark = settings.home / "world.json"
-    if mark.is_file():
-        if json.loads(mark.read_text()) == asdict(size):
-            return
+    made = json.loads(mark.read_text()) if mark.is_file() else {}
+    wanted = {"size": asdict(size), "code": _code()}
+    if made == wanted:
+        return
+    if made.get("size", wanted["size"]) != wanted["size"]:
         message = f"{settings.home} holds a world of another size ({mark}): remove it, or name another folder"
         raise ValueError(message)
-    _take_in(settings, days_of_events(size.users, max(size.length, _REMEMBERED), size.items, time.time_ns() // 1_000))
+    if not made:
+        _take_in(
+            settings, days_of_events(size.users, max(size.length, _REMEMBERED), size.items, time.time_ns() // 1_000)
+        )
     _register(settings, size)
     _leave_run(settings, size)
-    mark.write_text(json.dumps(asdict(size)))
+    mark.write_text(json.dumps(wanted))
+
+
+def _code() -> str:
+    """Digest of what decides how an export looks."""
+    checkout = Path(__file__).resolve().parent.parent
+    files = [*sorted((checkout / "training").rglob("*.py")), checkout / "clicktrail" / "encoding.py", Path(__file__)]
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
 def _take_in(settings: Settings, batches: Iterable[pa.Table]) -> None:
@@ -138,7 +154,8 @@ def _leave_run(settings: Settings, size: Size) -> None:
     if data.items is not None:
         data = _whole_catalogue(data, size.items)
     place, _ = run.place_of(settings.runs, task, RUN, force=False)
-    shutil.rmtree(place.aside, ignore_errors=True)
+    for left in (place.aside, place.target):
+        shutil.rmtree(left, ignore_errors=True)
     place.aside.mkdir(parents=True)
     (place.aside / "config.json").write_text(json.dumps(run.run_config(task, data, config)))
     threshold, model = None if task.head == "next_item" else 0.5, build_model(data, config).eval()
