@@ -18,6 +18,7 @@ SEED     ?= 0
 PORT     ?= 3000
 INTAKE_PORT ?= 8080
 SOURCE   ?=
+DOCKER   ?= docker
 PYTHON   ?= $(firstword $(foreach v,python3 python3.13 python3.12 python3.11,$(if $(shell command -v $(v) && $(v) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2> /dev/null && echo ok),$(v))))
 
 # every shop has its own log, registry and online state under CLICKTRAIL_HOME
@@ -130,6 +131,12 @@ rollout: setup ## champion, canary and shadow on one port: TASK=fraud PORT=3000;
 rollback: setup ## the champion before answers again: TASK=fraud PORT=3000
 	@test -n "$(TASK)" || { echo "say which: make rollback TASK=recommendation, retention or fraud"; exit 2; }
 	@$(AS_BUILT) python -m serving.rollout --task $(TASK) --port $(PORT) --rollback
+
+.PHONY: image
+image: setup ## container image of the newest bundle (TASK=fraud), or of intake and updater (no TASK); DOCKER=podman
+	@if [ -z "$(TASK)" ]; then exec $(DOCKER) build -f deploy/live.Dockerfile -t clicktrail-live:latest .; fi; \
+	folder=$$(bentoml get clicktrail-$(TASK):latest -o path); name=clicktrail-$(TASK); \
+	exec $(DOCKER) build -f "$$folder/env/docker/Dockerfile" -t $$name:$$(basename "$$folder") -t $$name:latest "$$folder"
 
 # ---- live events
 
