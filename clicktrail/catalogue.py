@@ -12,12 +12,16 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from clicktrail.contract import ITEM_COLUMNS, Column, arrow_schema
 
 ALWAYS = -(2**62)
 """known_at of a version that was known before everything: before every event, those before 1970 included."""
+
+_MANY = 10_000
+"""From so many items on a hash table for one call costs less than a look into a dict for each."""
 
 KNOWN_AT = Column(
     name="known_at",
@@ -126,6 +130,17 @@ class Catalogue:
             raise ValueError(message)
         return self._values[field].take(pa.array(rows, mask=rows < 0))
 
+    def unchanged(self, t: int) -> tuple[int, int]:
+        """(after, until): for every time with after < time <= until the same versions are known as at `t`."""
+        place, limits = int(np.searchsorted(self._times, t)), np.iinfo(np.int64)
+        times = (int(limits.min), *self._times[max(place - 1, 0) : place + 1].tolist(), int(limits.max))
+        return (times[1], times[2]) if place else (times[0], times[1])
+
+    @cached_property
+    def _times(self) -> np.ndarray:
+        """When anything became known of any item, rising."""
+        return np.unique(self._known)
+
     @cached_property
     def _places(self) -> dict[str, int]:
         # a dict, not pyarrow's index_in: that builds its hash table for every call, and an online read looks up few
@@ -135,7 +150,12 @@ class Catalogue:
         """Place of each event's item, -1 where the catalogue has none; int64 [events]."""
         if not pa.types.is_dictionary(item_ids.type):
             item_ids = item_ids.dictionary_encode()
-        places = np.array([self._places.get(item, -1) for item in item_ids.dictionary.to_pylist()] + [-1], np.int64)
+        asked = item_ids.dictionary
+        if len(asked) > _MANY:
+            found = pc.index_in(asked, self._items).fill_null(-1).to_numpy().astype(np.int64)
+        else:
+            found = np.array([self._places.get(item, -1) for item in asked.to_pylist()], np.int64)
+        places = np.append(found, -1)
         return places[item_ids.indices.fill_null(-1).to_numpy()]
 
 

@@ -60,7 +60,10 @@ _IMAGE = Path("deploy") / "bundle.Dockerfile"
 _SQL = "clicktrail.sql_expressions"
 """What computes features of kind sql; it brings DuckDB, which other bundles do without."""
 
-_PLAIN = {".onnx", ".data", ".json", ".parquet", ".md", ".txt"}
+_ITEM_INDEX = "serving.item_index"
+"""What reads the index of a large catalogue; it brings usearch."""
+
+_PLAIN = {".onnx", ".data", ".json", ".parquet", ".npy", ".usearch", ".md", ".txt"}
 """Kinds of files that hold data alone; anything else (a pickle, a checkpoint) could hold code."""
 
 _ON_DEMAND = ("cryptography",)
@@ -157,7 +160,8 @@ def _receipt(settings: Settings, export: Path, interface: Mapping[str, Any], *, 
 def entries(interface: Mapping[str, Any]) -> tuple[str, ...]:
     """The modules that a service with this interface loads, or its features need."""
     kinds = {part["kind"] for one in interface["declarations"] for part in one["aggregates"]}
-    return (*ENTRIES, _SQL) if "sql" in kinds else ENTRIES
+    more = {_SQL: "sql" in kinds, _ITEM_INDEX: bool(interface.get("item_index"))}
+    return (*ENTRIES, *(module for module, wanted in more.items() if wanted))
 
 
 def _bento(config: BuildConfig, export: Path, sources: Sources, aside: Path) -> Path:

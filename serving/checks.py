@@ -91,7 +91,8 @@ def check_goldens(model: Model) -> int:
     count = 0
     for count, golden in enumerate(model.goldens(), 1):
         try:
-            scores = model.run(golden.features, golden.request, golden.t).reshape(-1).astype(np.float64)
+            said = model.run(golden.features, golden.request, golden.t)
+            scores = model.scores(said)[0].astype(np.float64)
         except Exception as error:
             message = (
                 f"{model.manifest.tag} cannot answer golden request {count} ({type(error).__name__}: {error}): the run "

@@ -10,13 +10,20 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from clicktrail.declarations import Declaration
+from clicktrail.jagged import JaggedSequence
+from clicktrail.windows import jagged_of_lists
 from serving import manifest as manifests
+from serving.checks import settings_of
 from serving.decision_rows import KNOWN, OFFSET, READ_AT, request_of
 from serving.endpoints import ENDPOINTS
 from serving.features import Features, LiveState, Moment, plain_lists
@@ -28,6 +35,33 @@ _REASONS = ("reasons", "drivers")
 """Fields that ask for the why, which changes nothing else."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class KeptView:
+    """What was read of one view: see `serving.features.ViewRead`."""
+
+    columns: Mapping[str, pa.Array]
+    known: list[bool]
+    times: list[int]
+    offsets: list[int]
+    floats: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, declaration: Declaration, rows: pa.Table) -> KeptView:
+        """From the rows of a request."""
+        view = declaration.name
+        return cls(
+            columns={name: plain_lists(rows[f"{view}__{name}"].combine_chunks()) for name in declaration.outputs},
+            known=rows[f"{KNOWN}{view}"].to_pylist(),
+            times=_integers(rows[f"{READ_AT}{view}"]),
+            offsets=_integers(rows[f"{OFFSET}{view}"]),
+        )
+
+    @cached_property
+    def sequence(self) -> JaggedSequence:
+        """The lists as plain arrays."""
+        return jagged_of_lists(self.columns)
+
+
 class KeptState(LiveState):
     """A state that knows nothing but what was read for one request."""
 
@@ -35,6 +69,7 @@ class KeptState(LiveState):
         """`rows` have the features of all views that the model reads."""
         self._rows = rows
         self._declarations = list(model.declarations)
+        self._manifest = model.manifest
 
     def moment(self, at: int | None = None) -> Moment:  # noqa: ARG002 - it is in the rows when it was
         """When the request was decided."""
@@ -45,19 +80,15 @@ class KeptState(LiveState):
         """Nothing lies in the future any more."""
         return False
 
+    @property
+    def item_history(self) -> Path:
+        """The shop's catalogue, which still says what was known of the items then."""
+        return settings_of(self._manifest).item_history
+
     def read(self, keys: Mapping[str, Sequence[str | None]], t: int) -> Features:  # noqa: ARG002
         """What was read then."""
-        views = [one.name for one in self._declarations]
         return Features(
-            views={
-                one.name: {
-                    name: plain_lists(self._rows[f"{one.name}__{name}"].combine_chunks()) for name in one.outputs
-                }
-                for one in self._declarations
-            },
-            known={view: self._rows[f"{KNOWN}{view}"].to_pylist() for view in views},
-            times={view: _integers(self._rows[f"{READ_AT}{view}"]) for view in views},
-            offsets={view: _integers(self._rows[f"{OFFSET}{view}"]) for view in views},
+            results={one.name: KeptView.of(one, self._rows) for one in self._declarations},
             as_of=_integers(self._rows["as_of"]),
         )
 

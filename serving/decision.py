@@ -72,12 +72,12 @@ def read(state: LiveState, fields: Mapping[str, Sequence[Any]], at: int | None =
 
 
 def run(model: Model, read: Read) -> np.ndarray:
-    """The model's scores of all rows: float32 [R], or [R, items]."""
+    """What the model says of all rows: probabilities float32 [R], or query vectors float32 [R, D]."""
     began = time.perf_counter_ns()
     times = np.full(read.rows, read.moment.t, np.int64)
-    scores = model.run(read.features.views, read.fields, times)
+    said = model.run_rows(read.features.rows(model.encoding.spec, read.fields, times))
     read.marks.append(Mark("model.run", began, time.perf_counter_ns()))
-    return scores
+    return said
 
 
 def told(model: Model, read: Read, row: int, reason: str | None, answered_by: str) -> dict[str, Any]:

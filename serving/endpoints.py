@@ -17,6 +17,16 @@ from serving.schema import Field, Kind
 
 MAX_K = 1000
 
+MAX_USERS = 256
+
+MAX_ITEMS = 25_600
+"""Of a request about many users: users times k."""
+
+MAX_DIVERSE = 2_560
+"""The same with diversity, which takes its time for each item."""
+
+MAX_DIVERSE_K = 200
+
 
 @dataclass(frozen=True, kw_only=True)
 class Endpoint:
@@ -28,10 +38,36 @@ class Endpoint:
     answer: Mapping[str, Any]
 
 
-_USER = Field(name="user_id", kind="text", meaning="who asks", required=True)
+_FILTERS: tuple[Field, ...] = (
+    Field(name="allow", kind="texts", meaning="item_ids: no others; those that nobody knows are no error", most=1000),
+    Field(name="deny", kind="texts", meaning="item_ids: none of these", most=1000),
+    Field(name="categories", kind="texts", meaning="category_ids: items of these alone", most=100),
+    Field(
+        name="price_minor",
+        kind="object",
+        meaning="list price (minor units); an item whose price nobody knows does not pass",
+        fields=(
+            Field(name="minimum", kind="integer", meaning="the least"),
+            Field(name="maximum", kind="integer", meaning="the most"),
+        ),
+    ),
+    Field(
+        name="in_stock",
+        kind="boolean",
+        meaning="leave out what the shop's catalogue says is sold out",
+        default=False,
+    ),
+)
 
 RECOMMEND: tuple[Field, ...] = (
-    _USER,
+    Field(name="user_id", kind="text", meaning="who asks; this or users"),
+    Field(
+        name="users",
+        kind="texts",
+        meaning=f"many at once, in place of user_id; times k at most {MAX_ITEMS}, with diversity {MAX_DIVERSE}",
+        minimum=1,
+        most=MAX_USERS,
+    ),
     Field(name="k", kind="integer", meaning="how many items", minimum=1, maximum=MAX_K, default=10),
     Field(
         name="exclude_seen",
@@ -39,9 +75,18 @@ RECOMMEND: tuple[Field, ...] = (
         meaning="leave out items in the user's recent history, as far as the state remembers it",
         default=False,
     ),
+    Field(name="filters", kind="object", meaning="which items may be shown", fields=_FILTERS),
+    Field(
+        name="diversity",
+        kind="number",
+        meaning=f"0 as the model ranks, 1 as unlike each other as can be; above 0 k is at most {MAX_DIVERSE_K}",
+        maximum=1,
+        default=0,
+    ),
+    Field(name="reasons", kind="boolean", meaning="say because of which items of the history", default=False),
 )
 
-SCORE_USER: tuple[Field, ...] = (_USER,)
+SCORE_USER: tuple[Field, ...] = (Field(name="user_id", kind="text", meaning="who is asked about", required=True),)
 
 _NOT_SENT = ("event_type", "ingested_at", "source_seq", "label_of", LABEL, "label_value")
 _ALWAYS = ("event_id", "user_id", "price_minor")
@@ -74,20 +119,40 @@ SCORE_PAYMENT: tuple[Field, ...] = tuple(
 
 _SCORE = {"score": {"type": "number", "minimum": 0, "maximum": 1}}
 
+_ITEM_ID = {"type": "string"}
+_REASON = {"item_id": _ITEM_ID, "contribution": {"type": "number"}}
+_RECOMMENDED: dict[str, Any] = {
+    "items": {
+        "type": "array",
+        "description": "best first",
+        "items": {
+            "type": "object",
+            "properties": {
+                "item_id": _ITEM_ID,
+                "score": {"type": "number"},
+                "because_of": {
+                    "type": "array",
+                    "description": "with reasons: items of the user's history, and by how much they raised the score",
+                    "items": {"type": "object", "properties": _REASON},
+                },
+            },
+        },
+    },
+    "candidates": {"type": "integer", "description": "how many items might have been shown"},
+}
+
 ENDPOINTS: dict[str, Endpoint] = {
     "recommendation": Endpoint(
         path="/recommend",
         summary="the items that a user is most likely to view next",
         fields=RECOMMEND,
         answer={
-            "items": {
+            **_RECOMMENDED,
+            "answers": {
                 "type": "array",
-                "description": "best first",
-                "items": {
-                    "type": "object",
-                    "properties": {"item_id": {"type": "string"}, "score": {"type": "number"}},
-                },
-            }
+                "description": "asked about users: what is said of each, in their order",
+                "items": {"type": "object", "properties": {"user_id": {"type": "string"}, **_RECOMMENDED}},
+            },
         },
     ),
     "retention": Endpoint(

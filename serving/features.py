@@ -10,14 +10,20 @@ import sqlite3
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
 
+import numpy as np
 import pyarrow as pa
 
 from clicktrail.clock import read_time
 from clicktrail.declarations import Declaration
 from clicktrail.entity_ids import entity_id
+from clicktrail.input_spec import InputSpec
+from clicktrail.jagged import JaggedSequence
 from clicktrail.read_log import recorder
+from clicktrail.rows import Rows, as_floats
 from clicktrail.settings import Settings
 from clicktrail.state_reader import OnlineReader
 from clicktrail.state_store import StateMissingError
@@ -39,23 +45,71 @@ class Moment:
     offset: int
 
 
+class ViewRead(Protocol):
+    """What was read of one view for R rows: see `clicktrail.state_reader.ReadResult`."""
+
+    @property
+    def known(self) -> list[bool]:
+        """Of whom there was a state."""
+
+    @property
+    def times(self) -> list[int]:
+        """As of when each was read, microseconds UTC."""
+
+    @property
+    def offsets(self) -> list[int]:
+        """Of which log offset each was read."""
+
+    @property
+    def columns(self) -> Mapping[str, pa.Array]:
+        """Arrow arrays by feature."""
+
+    @property
+    def sequence(self) -> JaggedSequence:
+        """A sequence view as plain arrays."""
+
+    @property
+    def floats(self) -> Mapping[str, np.ndarray]:
+        """Those features that are to be had as float64 without Arrow."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Features:
-    """Features of R rows, view -> feature -> Arrow array [R], and of which views there was a state, view -> [R].
+    """Features of R rows by view: as the store was read, as a model takes them (`rows`), and as columns (`views`).
 
-    `times`, `offsets`: view -> [R], as of when (microseconds UTC) and of which log offset each was read. `as_of`: of
-    each row the latest of its times: a state cannot go back behind its entity's newest arrival.
+    `as_of`: of each row the latest time at which a view was read, microseconds UTC: a state cannot go back behind its
+    entity's newest arrival.
     """
 
-    views: dict[str, dict[str, pa.Array]]
-    known: dict[str, list[bool]]
-    times: dict[str, list[int]]
-    offsets: dict[str, list[int]]
+    results: Mapping[str, ViewRead]
     as_of: list[int]
+
+    @cached_property
+    def views(self) -> dict[str, dict[str, pa.Array]]:
+        """View -> feature -> Arrow array [R]."""
+        return {
+            view: {name: plain_lists(column) for name, column in result.columns.items()}
+            for view, result in self.results.items()
+        }
+
+    def rows(self, spec: InputSpec, request: Mapping[str, Sequence[Any]], t: np.ndarray) -> Rows:
+        """What a model of this input sees; `request`: field -> [R], `t`: int64 [R], microseconds UTC."""
+        return Rows(
+            sequences={one.view: self.results[one.view].sequence for one in spec.sequences},
+            scalars={name: self._scalar(name) for name in (*spec.scalars, *spec.rates)},
+            request=request,
+            t=t,
+        )
+
+    def _scalar(self, name: str) -> np.ndarray:
+        view, _, feature = name.partition("__")
+        result = self.results[view]
+        found = result.floats.get(feature)
+        return as_floats(result.columns[feature]) if found is None else found
 
     def anything_known(self, row: int) -> bool:
         """Whether there was a state of any view."""
-        return any(known[row] for known in self.known.values())
+        return any(result.known[row] for result in self.results.values())
 
 
 class LiveState:
@@ -83,6 +137,11 @@ class LiveState:
         """Whether the clock is the wall's, so that a time in the future is a mistake."""
         return self._settings.clock == "wall"
 
+    @property
+    def item_history(self) -> Path:
+        """The file of the shop's catalogue; there need not be one."""
+        return self._settings.item_history
+
     def read(self, keys: Mapping[str, Sequence[str | None]], t: int) -> Features:
         """Features as of `t` of the entities that `keys` names by row (entity key -> ids [R], None for nobody).
 
@@ -95,13 +154,7 @@ class LiveState:
         except ValueError as error:
             raise RefusedError(str(error)) from error
         return Features(
-            views={
-                view: {name: plain_lists(column) for name, column in result.columns.items()}
-                for view, result in results.items()
-            },
-            known={view: result.known for view, result in results.items()},
-            times={view: result.times for view, result in results.items()},
-            offsets={view: result.offsets for view, result in results.items()},
+            results=results,
             as_of=[max(t, *times) for times in zip(*(result.times for result in results.values()), strict=True)],
         )
 

@@ -9,17 +9,21 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnxruntime as ort
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from clicktrail.declarations import Declaration, from_json
 from clicktrail.encoding import Encoding
+from clicktrail.rows import Rows
 from serving.endpoints import ENDPOINTS
+from serving.items import Items
 from serving.manifest import Manifest, RefusedError
+
+if TYPE_CHECKING:
+    from serving.item_index import ItemIndex
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +44,7 @@ class Golden:
 class Model:
     """What a bundle holds, loaded.
 
-    `items`, `popularity`: of each output position, for a recommendation: id, and views in the training range [items].
+    `items`: what a recommendation can name.
     """
 
     manifest: Manifest
@@ -49,8 +53,7 @@ class Model:
     declarations: tuple[Declaration, ...]
     session: ort.InferenceSession
     fallback: dict[str, Any]
-    items: tuple[str, ...]
-    popularity: np.ndarray
+    items: Items | None
     golden: dict[str, Any]
 
     @classmethod
@@ -78,9 +81,6 @@ class Model:
             missing = ", ".join(sorted(set(interface["request"]) - taken))
             message = f"{manifest.tag}: the model reads {missing} of a request, which its endpoint does not take"
             raise RefusedError(message)
-        items = pa.table({"item_id": pa.array([], pa.string()), "popularity": pa.array([], pa.int64())})
-        if interface["items"]:
-            items = pq.read_table(folder / interface["items"], columns=items.column_names)
         return cls(
             manifest=manifest,
             interface=interface,
@@ -88,24 +88,45 @@ class Model:
             declarations=tuple(one for one in declarations if one.name in used_views(encoding)),
             session=session,
             fallback=_json(folder / "fallback.json"),
-            items=tuple(items["item_id"].to_pylist()),
-            popularity=items["popularity"].to_numpy(),
+            items=Items.load(folder, interface, encoding) if interface["items"] else None,
             golden=_json(folder / "golden.json"),
         )
 
     def run(
         self, features: Mapping[str, Mapping[str, Any]], request: Mapping[str, Sequence[Any]], t: np.ndarray
     ) -> np.ndarray:
-        """Scores of R rows: probabilities float32 [R], or logits of all items float32 [R, items].
+        """What the model says of R rows, from features in lists; see `run_rows`.
 
         Args:
             features: view -> feature -> [R] values (lists or Arrow arrays).
             request: field -> [R] values.
             t: read times, int64 [R], microseconds UTC.
         """
-        arrays = self.encoding.encode_lists(features, request, t)
-        inputs = {one.name: arrays[one.name] for one in self.session.get_inputs()}
-        return self.session.run(None, inputs)[0]
+        return self._said(self.encoding.encode_lists(features, request, t))
+
+    def run_rows(self, rows: Rows) -> np.ndarray:
+        """What the model says of R rows: probabilities float32 [R], or query vectors of users float32 [R, D]."""
+        return self._said(self.encoding.encode(rows))
+
+    def _said(self, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
+        return self.session.run(None, {name: arrays[name] for name in self._inputs})[0]
+
+    @cached_property
+    def _inputs(self) -> list[str]:
+        return [one.name for one in self.session.get_inputs()]
+
+    def scores(self, said: np.ndarray) -> np.ndarray:
+        """What `run` said as scores of all outcomes: float32 [R, 1], or of all items float32 [R, I]."""
+        return said[:, None] if self.items is None else said @ self.items.vectors.T + self.items.bias
+
+    def item_index(self) -> ItemIndex | None:
+        """The index of a catalogue that is too large to be looked at whole."""
+        if not self.interface.get("item_index"):
+            return None
+        from serving.item_index import ItemIndex  # a package that other bundles do without
+
+        folder = self.manifest.bundle
+        return ItemIndex(folder, _json(folder / self.interface["item_index"]))
 
     @property
     def golden_tolerance(self) -> float:
@@ -114,7 +135,6 @@ class Model:
 
     def goldens(self) -> Iterator[Golden]:
         """The golden requests."""
-        place = {item: number for number, item in enumerate(self.items)}
         for one in self.golden["cases"]:
             answer = one["answer"]
             yield Golden(
@@ -123,7 +143,7 @@ class Model:
                 },
                 request={name: [value] for name, value in one["request"].items()},
                 t=np.array([one["t"]], np.int64),
-                places=np.array([place[item] for item in answer["items"]] if "items" in answer else [0]),
+                places=np.array([0]) if self.items is None else self.items.in_order(answer["items"]),
                 expected=np.array(answer["scores"] if "items" in answer else [answer["score"]], np.float64),
             )
 

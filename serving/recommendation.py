@@ -1,17 +1,29 @@
-"""Recommendation: the items that a user is most likely to view next."""
+"""Recommendation: the items that users are most likely to view next, of those that may be shown."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from serving import cold_start
-from serving.decision import Decision, read, run, told
-from serving.features import Features, LiveState
+from serving.decision import Decision, Read, read, run, told
+from serving.diversity import POOL, spread
+from serving.endpoints import MAX_DIVERSE, MAX_DIVERSE_K, MAX_ITEMS
+from serving.features import LiveState
+from serving.filters import Eligible, Filters
+from serving.items import ITEM
 from serving.model import Model
+from serving.offers import LiveOffers
+from serving.reasons import because
+from serving.retrieval import Ranked, Retrieval
+from serving.schema import InvalidRequestError, Problem
 
-ITEM = "item_id"
+_OF_ALL = ("feature_offset", "model")
+"""What the answers of a request about many users have in common."""
+
+_NOTHING = np.zeros(0, np.int64)
 
 
 class Recommendation:
@@ -19,46 +31,119 @@ class Recommendation:
 
     def __init__(self, model: Model, state: LiveState) -> None:
         """`model` and `state` have been checked."""
-        self._model, self._state = model, state
-        self._place = {item: place for place, item in enumerate(model.items)}
+        assert model.items is not None  # noqa: S101 - a bundle for recommendation has items
+        self._model, self._state, self._items = model, state, model.items
+        self._with_items = [one.name for one in model.declarations if one.is_sequence and ITEM in one.fields]
+        self._offers = LiveOffers(state.item_history, model.items)
+        self._filters = Filters(model.items)
+        self._retrieval = Retrieval(model.items, model.item_index())
 
     def decide(self, request: dict[str, Any]) -> Decision:
-        """`user_id`, `k`, `exclude_seen` -> up to k items, best first."""
-        user = request["user_id"]
-        found = read(self._state, {"user_id": [user]})
-        seen = _seen(found.features) if request["exclude_seen"] else []
-        reason = cold_start.of_user(found.features, 0, user) or cold_start.of_history(self._model, found.features, user)
-        if reason:
-            items = cold_start.popular(self._model, request["k"], seen)
-        else:
-            scores = run(self._model, found)[0]
-            scores[[self._place[item] for item in seen if item in self._place]] = -np.inf
-            items = [
-                {ITEM: self._model.items[place], "score": float(scores[place])}
-                for place in best(scores, request["k"])
-                if np.isfinite(scores[place])
+        """The best items for one user or many, as the request wants them (serving/endpoints.py).
+
+        Raises:
+            InvalidRequestError: the fields do not go together.
+        """
+        users = _users(request)
+        found = read(self._state, {"user_id": users})
+        wanted = request["filters"]
+        eligible = self._filters.eligible(wanted, self._offers.at(found.moment.t) if wanted else None)
+        seen = [self._seen(found, row) if request["exclude_seen"] else _NOTHING for row in range(len(users))]
+        unknown = cold_start.of_histories(self._model, found.features, users)
+        queries = None if all(unknown) else run(self._model, found)
+        ranked = self._ranked(queries, unknown, request, eligible, seen)
+        answers, outcomes = [], []
+        for row, (reason, mine) in enumerate(zip(unknown, ranked, strict=True)):
+            ids, scores = [self._items.ids[place] for place in mine.places.tolist()], mine.scores.tolist()
+            items: list[dict[str, Any]] = [
+                {ITEM: item, "score": score} for item, score in zip(ids, scores, strict=True)
             ]
-        answer = {"items": items, **told(self._model, found, 0, reason, "popularity" if reason else "model")}
-        return Decision(answer=answer, request=request, read=found, outcomes=[_outcome(items)])
+            if request["reasons"]:
+                asked = queries is not None and reason is None
+                why = because(self._model, found, row, queries[row], mine) if asked else [[]] * len(items)
+                items = [{**item, "because_of": one} for item, one in zip(items, why, strict=True)]
+            by = "popularity" if reason else "model"
+            candidates = eligible.count - int(np.count_nonzero(eligible.among(seen[row])))
+            answers.append({"items": items, "candidates": candidates, **told(self._model, found, row, reason, by)})
+            outcome = {"items": ids, "scores": scores, "candidates": candidates, "answered_by": by}
+            outcomes.append({**outcome, "propensity": 1.0})  # nothing is left to chance
+        answer = answers[0] if request["users"] is None else _together(users, answers)
+        return Decision(answer=answer, request=request, read=found, outcomes=outcomes)
+
+    def _ranked(
+        self,
+        queries: np.ndarray | None,
+        unknown: list[str | None],
+        request: Mapping[str, Any],
+        eligible: Eligible,
+        seen: list[np.ndarray],
+    ) -> list[Ranked]:
+        """Items for each user: by the model for those that are known, else by popularity."""
+        diversity, k = request["diversity"], request["k"]
+        wanted = POOL * k if diversity else k
+        known = np.array([reason is None for reason in unknown])
+        by_model, by_popularity = np.flatnonzero(known), np.flatnonzero(~known)
+        found: dict[int, Ranked] = {}
+        if queries is not None:
+            mine = self._retrieval.best(queries[by_model], wanted, eligible, [seen[row] for row in by_model])
+            found |= dict(zip(by_model.tolist(), mine, strict=True))
+        if len(by_popularity):
+            mine = self._retrieval.popular(wanted, eligible, [seen[row] for row in by_popularity])
+            found |= dict(zip(by_popularity.tolist(), mine, strict=True))
+        if diversity:
+            found = {row: self._diverse(one, k, diversity) for row, one in found.items()}
+        return [found[row] for row in range(len(known))]
+
+    def _diverse(self, ranked: Ranked, k: int, diversity: float) -> Ranked:
+        chosen = spread(self._items.vectors[ranked.places], ranked.scores, k, diversity)
+        return Ranked(ranked.places[chosen], ranked.scores[chosen])
+
+    def _seen(self, found: Read, row: int) -> np.ndarray:
+        """Places of the items in a user's recent history, as far as the state remembers it; rising."""
+        met: set[str] = set()
+        for view in self._with_items:
+            one = found.features.results[view].sequence
+            codes = set(one.values[ITEM][one.starts[row] : one.ends[row]].tolist())
+            met.update(one.dictionaries[ITEM][code] for code in codes if code >= 0)
+        return self._items.places(met)
 
 
-def _outcome(items: list[dict[str, Any]]) -> dict[str, Any]:
-    return {"items": [one[ITEM] for one in items], "scores": [one["score"] for one in items]}
+def _users(request: Mapping[str, Any]) -> list[str]:
+    """Who is asked about.
+
+    Raises:
+        InvalidRequestError: nobody, both ways, or too much at once.
+    """
+    user, many, k = request["user_id"], request["users"], request["k"]
+    users, diverse = [user] if many is None else many, request["diversity"] > 0
+    price = (request["filters"] or {}).get("price_minor") or {}
+    least, most = price.get("minimum") or 0, price.get("maximum")
+    limit = MAX_DIVERSE if diverse else MAX_ITEMS
+    wrong = [
+        (user is None and many is None, "user_id", "required", "is missing; send user_id or users"),
+        (user is not None and many is not None, "users", "one_of", "stands beside user_id; send one of them"),
+        (most is not None and least > most, "filters.price_minor.maximum", "range", "is below the minimum"),
+        (diverse and k > MAX_DIVERSE_K, "k", "range", f"is {k}; with diversity send at most {MAX_DIVERSE_K}"),
+        (
+            len(users) > 1 and len(users) * k > limit,
+            "users",
+            "range",
+            f"times k is {len(users) * k}; send at most {limit}",
+        ),
+    ]
+    problems = [
+        Problem(field=field, rule=rule, message=f"{field} {what}") for broken, field, rule, what in wrong if broken
+    ]
+    if problems:
+        raise InvalidRequestError(problems)
+    return users
 
 
-def best(scores: np.ndarray, k: int) -> np.ndarray:
-    """Positions of the k largest scores, largest first; of equal scores the earlier position. int64 [min(k, n)]."""
-    k = min(k, len(scores))
-    # a stable sort of all costs five times as much; only what may be among the k is sorted
-    bound = np.partition(scores, len(scores) - k)[len(scores) - k]
-    candidates = np.flatnonzero(scores >= bound)
-    return candidates[np.argsort(-scores[candidates], kind="stable")][:k]
-
-
-def _seen(features: Features) -> list[str]:
-    """Items of the user's recent history, as far as the state remembers it."""
-    found: dict[str, None] = {}
-    for view in features.views.values():
-        if ITEM in view:
-            found.update(dict.fromkeys(view[ITEM].flatten().to_pylist()))
-    return [item for item in found if item is not None]
+def _together(users: list[str], answers: list[dict[str, Any]]) -> dict[str, Any]:
+    """One answer of many; what they have in common stands once."""
+    common = {name: answers[0][name] for name in _OF_ALL}
+    own = [
+        {"user_id": user, **{name: value for name, value in answer.items() if name not in _OF_ALL}}
+        for user, answer in zip(users, answers, strict=True)
+    ]
+    return {"answers": own, **common}

@@ -1,10 +1,12 @@
 """Export a fitted model to what serving reads: ONNX without pickle, encoding, item table, fallback, golden answers.
 
 Files of `export/`:
-  model.onnx        inputs by name (see interface.json), output `scores`; batch and lengths are free
-  interface.json    how to go from features to answers: task, feature service, declarations, inputs, request, threshold
+  model.onnx        inputs by name (see interface.json), output `scores`, or of a next-item model `query`; batch and
+                    lengths are free
+  interface.json    how to go from features to answers: task, feature service, declarations, inputs, request, threshold,
+                    calibration, value, costs
   encoding.json     state of `clicktrail.encoding.Encoding`: `from_json`, then `encode_lists(features, request, t)`
-  items.parquet     next item only: item_id, category, price, popularity, a row an output position
+  items.parquet, item_vectors.npy, and of a large catalogue items.usearch: next item only (training/export_items.py)
   fallback.json     what to answer when nothing is known of the entity
   golden.json       synthetic features and the answers that eager torch gave to them
 """
@@ -18,11 +20,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 
 from clicktrail.contract import EVENT_COLUMNS
 from clicktrail.encoding import Encoding
+from clicktrail.value_table import ValueTable
+from training.export_items import EXACT_ITEMS, INDEX, ITEMS, VECTORS, write_items
 from training.golden import golden_rows
 from training.model import NEXT_ITEM, SequenceModel, ServedModel
 from training.training_set import TRAIN, TrainingSet
@@ -39,6 +42,8 @@ def export(
     *,
     threshold: float | None = None,
     calibration: dict[str, Any] | None = None,
+    value: ValueTable | None = None,
+    costs: dict[str, dict[str, float]] | None = None,
 ) -> None:
     """Write the export of a fitted model into a folder.
 
@@ -47,17 +52,19 @@ def export(
         data: its training set.
         folder: is made if need be.
         threshold: binary tasks: a score from here on is called positive.
-        calibration: what is known of how far scores are probabilities.
+        calibration: how scores become probabilities, and how far they are from that.
+        value: what the event is worth if it comes.
+        costs: what acting on a score costs.
     """
     folder.mkdir(parents=True, exist_ok=True)
     encoding = data.encoding
     write_onnx(model, encoding, folder / "model.onnx")
     (folder / "encoding.json").write_text(json.dumps(encoding.to_json()))
     if data.items is not None:
-        pq.write_table(data.items, folder / "items.parquet")
-    (folder / "interface.json").write_text(
-        json.dumps(interface(model, data, threshold=threshold, calibration=calibration), indent=1)
-    )
+        write_items(model, data, folder)
+    decisions = {"value": None if value is None else value.to_json(), "costs": costs}
+    described = interface(model, data, threshold=threshold, calibration=calibration) | decisions
+    (folder / "interface.json").write_text(json.dumps(described, indent=1))
     (folder / "fallback.json").write_text(json.dumps(fallback(data), indent=1))
     (folder / "golden.json").write_text(json.dumps(golden(model, data), indent=1))
 
@@ -75,11 +82,13 @@ def interface(
         "feature_service": data.manifest["feature_service"],
         "declarations": data.manifest["declarations"],
         "inputs": {name: [dtype, list(shape)] for name, (dtype, shape) in data.encoding.inputs().items()},
-        "outputs": {"scores": ["float32", ["batch", data.items.num_rows] if ranking and data.items else ["batch"]]},
-        "output_meaning": "logit of each item of items.parquet" if ranking else "probability of label 1",
+        "outputs": {output_name(model): ["float32", ["batch", model.out.out_features] if ranking else ["batch"]]},
+        "output_meaning": "query @ item_vectors.T + bias: logits of the items" if ranking else "probability of label 1",
         "request": {name: types.get(name, "string") for name in spec.request_fields},
         "sequences": {one.view: one.last for one in spec.sequences},
-        "items": "items.parquet" if ranking else None,
+        "items": ITEMS if ranking else None,
+        "item_vectors": VECTORS if ranking else None,
+        "item_index": INDEX if ranking and data.items and data.items.num_rows > EXACT_ITEMS else None,
         "threshold": threshold,
         "calibration": calibration or {},
         "training_set": data.digest,
@@ -122,11 +131,16 @@ def write_onnx(model: SequenceModel, encoding: Encoding, path: Path) -> None:
             arrays,
             str(path),
             input_names=names,
-            output_names=["scores"],
-            dynamic_axes={**axes, "scores": {0: "batch"}},
+            output_names=[output_name(model)],
+            dynamic_axes={**axes, output_name(model): {0: "batch"}},
             opset_version=18,
             dynamo=False,
         )
+
+
+def output_name(model: SequenceModel) -> str:
+    """What the model file gives."""
+    return "query" if model.head == NEXT_ITEM else "scores"
 
 
 def example_inputs(encoding: Encoding) -> dict[str, np.ndarray]:
@@ -153,7 +167,8 @@ def golden(model: SequenceModel, data: TrainingSet) -> dict[str, Any]:
         request = {name: [value] for name, value in row["request"].items()}
         inputs = data.encoding.encode_lists(features, request, np.array([row["t"]], np.int64))
         with torch.no_grad():
-            scores = served(*(torch.from_numpy(array) for array in inputs.values()))[0]
+            out = served(*(torch.from_numpy(array) for array in inputs.values()))
+            scores = model.scores(out)[0] if model.head == NEXT_ITEM else out[0]
         answer: dict[str, Any] = {"score": float(scores)} if scores.ndim == 0 else _best(scores, data.items)
         cases.append({**row, "answer": answer})
     return {"tolerance": TOLERANCE, "cases": cases}

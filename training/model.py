@@ -187,6 +187,11 @@ class SequenceModel(nn.Module):
         """e_ID and bias_I: logits of a query vector are q_QD @ e_ID.T + bias_I."""
         return self.items.vectors(self.item_table), self.items.bias
 
+    def scores(self, q_QD: torch.Tensor) -> torch.Tensor:
+        """Logits [Q, I] of all items."""
+        e_ID, bias_I = self.item_vectors()
+        return q_QD @ e_ID.T + bias_I
+
     @property
     def item_table(self) -> nn.Embedding:
         """The item embedding of the sequence that has items."""
@@ -204,7 +209,7 @@ class SequenceModel(nn.Module):
 class ServedModel(nn.Module):
     """What is exported: arrays in the order of `Encoding.inputs()` -> scores.
 
-    Binary: probability float32 [B]. Next item: logits float32 [B, I], by the order of items.parquet.
+    Binary: probability float32 [B]. Next item: query vectors float32 [B, D], for `SequenceModel.item_vectors`.
     """
 
     def __init__(self, model: SequenceModel, names: list[str]) -> None:
@@ -223,7 +228,4 @@ class ServedModel(nn.Module):
             read_BD = h_BLD.gather(1, last_B11)[:, 0]
             h_BD[one.view] = torch.where(length_B[:, None] == 0, self.model.empty[one.view], read_BD)
         out = self.model.query(h_BD, given["request_ids"], given["request_numbers"])
-        if self.model.head == NEXT_ITEM:
-            e_ID, bias_I = self.model.item_vectors()
-            return out @ e_ID.T + bias_I
-        return torch.sigmoid(out)
+        return out if self.model.head == NEXT_ITEM else torch.sigmoid(out)

@@ -29,6 +29,8 @@ from ingestion.live import LiveIntake
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
 ITEMS = ("a", "b", "c", "d", "e")
 VIEWS = (1, 2, 3, 4, 10)
+CATEGORIES = ("hats", "hats", "socks", "socks", None)
+PRICES = (1000, 2000, 3000, None, 2500)
 BIAS = np.array([0.5, 0.4, 0.3, 0.2, 0.1], np.float32)
 THRESHOLD = 0.5
 BASE_RATE = 0.25
@@ -170,13 +172,14 @@ def write_run(runs: Path, task: str, run_id: str = "20260401-120000") -> Path:
             "inputs": encoding.inputs(),
             "request": dict.fromkeys(SPECS[task].request_fields, "string"),
             "items": "items.parquet" if task == "recommendation" else None,
+            "item_vectors": "item_vectors.npy" if task == "recommendation" else None,
             "threshold": THRESHOLD,
         },
     )
     shares = {"items": ITEMS[::-1], "scores": [views / sum(VIEWS) for views in VIEWS[::-1]]}
     _json(export / "fallback.json", shares if task == "recommendation" else {"score": BASE_RATE})
     if task == "recommendation":
-        pq.write_table(pa.table({"item_id": ITEMS, "popularity": VIEWS}), export / "items.parquet")
+        write_items(export, encoding)
     cases = [_golden(task, encoding, row) for row in (0, 1)]
     _json(export / "golden.json", {"tolerance": TOLERANCE, "cases": cases})
     _json(
@@ -198,6 +201,15 @@ def write_run(runs: Path, task: str, run_id: str = "20260401-120000") -> Path:
     link.unlink(missing_ok=True)
     link.symlink_to(run.name)
     return run
+
+
+def write_items(export: Path, encoding: Encoding) -> None:
+    """Table and vectors of the items, in the order of the vocabulary: item n of `ITEMS` is the n-th unit vector."""
+    order = [ITEMS.index(item) for item in encoding.vocabularies["item_id"]]
+    columns = {"item_id": ITEMS, "category_id": CATEGORIES, "price_minor": PRICES, "popularity": VIEWS, "bias": BIAS}
+    table = pa.table({name: pa.array(values) for name, values in columns.items()})
+    pq.write_table(table.take(order), export / "items.parquet")
+    np.save(export / "item_vectors.npy", np.eye(len(ITEMS), dtype=np.float32)[order])
 
 
 def features_of(task: str, row: int) -> tuple[dict[str, dict[str, Any]], dict[str, list[Any]], int]:
@@ -244,7 +256,7 @@ def fitted(task: str) -> Encoding:
 
 
 def expected_of(task: str, arrays: Mapping[str, np.ndarray], encoding: Encoding) -> np.ndarray:
-    """The model in numpy, one row a request."""
+    """The model in numpy, one row a request; of a recommendation the scores of `ITEMS`."""
     view = SPECS[task].sequences[0].view
     if task == "recommendation":
         codes = encoding.codes("item_id", ITEMS)
@@ -255,7 +267,7 @@ def expected_of(task: str, arrays: Mapping[str, np.ndarray], encoding: Encoding)
 
 
 def model_of(task: str, encoding: Encoding) -> onnx.ModelProto:
-    """The same model in ONNX, with all the inputs that the encoding gives."""
+    """The same model in ONNX, with all the inputs that the encoding gives; of a recommendation the query alone."""
     types = {"int64": TensorProto.INT64, "float32": TensorProto.FLOAT}
     inputs = [
         helper.make_tensor_value_info(name, types[dtype], shape) for name, (dtype, shape) in encoding.inputs().items()
@@ -268,15 +280,13 @@ def model_of(task: str, encoding: Encoding) -> onnx.ModelProto:
             "codes": encoding.codes("item_id", ITEMS),
             "last_axis": np.array([2], np.int64),
             "length_axis": np.array([1], np.int64),
-            "bias": BIAS,
         }
         nodes = [
             helper.make_node("Gather", [f"{view}__ids", "first"], ["item_BL"], axis=2),
             helper.make_node("Unsqueeze", ["item_BL", "last_axis"], ["item_BL1"]),
             helper.make_node("Equal", ["item_BL1", "codes"], ["same_BLI"]),
             helper.make_node("Cast", ["same_BLI"], ["one_BLI"], to=TensorProto.FLOAT),
-            helper.make_node("ReduceSum", ["one_BLI", "length_axis"], ["count_BI"], keepdims=0),
-            helper.make_node("Add", ["count_BI", "bias"], ["score"]),
+            helper.make_node("ReduceSum", ["one_BLI", "length_axis"], ["score"], keepdims=0),
         ]
         shape: list[str | int] = ["batch", len(ITEMS)]
     else:

@@ -52,10 +52,7 @@ def trained_path(model: SequenceModel, data: TrainingSet, examples: np.ndarray) 
     found = {}
     for batch in batches(data, plan(data, examples, share=True), tokens=4_000, rows=64, rng=np.random.default_rng(0)):
         out = model(tensors(batch))
-        if model.head == NEXT_ITEM:
-            vectors, bias = model.item_vectors()
-            out = out @ vectors.T + bias
-        else:
+        if model.head != NEXT_ITEM:
             out = torch.sigmoid(out)
         found |= dict(zip(batch["example"].tolist(), out.numpy(), strict=True))
     return np.stack([found[place] for place in examples.tolist()])
