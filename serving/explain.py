@@ -78,31 +78,12 @@ def explain(settings: Settings, kept: Kept, other: str | None = None) -> Explain
         decided=decided,
         differing=differing,
         problem=problem,
-        again=_again(settings, kept, kept.model, decided),
-        other=_again(settings, kept, other, decided) if other else None,
+        again=ask(settings, kept, kept.model),
+        other=ask(settings, kept, other) if other else None,
     )
 
 
-def _decided(row: Mapping[str, Any]) -> dict[str, Any]:
-    found = {name: row[name] for name in OUTCOMES if row.get(name) is not None}
-    return found | (json.loads(row["more"]) if row["more"] else {})
-
-
-def _differing(settings: Settings, kept: Kept) -> tuple[dict[str, list[Any]] | None, str | None]:
-    log = EventLog(settings.log)
-    if not log.epoch:
-        return None, f"there is no event log at {settings.log}"
-    try:
-        anew = rebuilt(log, kept.rows, kept.declarations)
-    except ValueError as error:
-        return None, str(error)
-    features = [f"{one.name}__{name}" for one in kept.declarations for name in one.outputs]
-    pairs = {name: (kept.rows[name].to_pylist(), anew[name].to_pylist()) for name in features}
-    # by their text: NaN is equal to itself then, and 0.0 differs from -0.0
-    return {name: offline for name, (served, offline) in pairs.items() if repr(served) != repr(offline)}, None
-
-
-def _again(settings: Settings, kept: Kept, tag: str, decided: Sequence[Mapping[str, Any]]) -> Again:
+def ask(settings: Settings, kept: Kept, tag: str) -> Again:
     """Have a bundle decide, by its own code in a process of its own."""
     try:
         root = _root(settings, tag)
@@ -127,9 +108,28 @@ def _again(settings: Settings, kept: Kept, tag: str, decided: Sequence[Mapping[s
         model=found["model"],
         outcomes=outcomes,
         why=[one.get("reasons") or one.get("drivers") for one in answers],
-        same=outcomes == list(decided),
+        same=outcomes == [_decided(row) for row in kept.rows.to_pylist()],
         from_the_log=filled,
     )
+
+
+def _decided(row: Mapping[str, Any]) -> dict[str, Any]:
+    found = {name: row[name] for name in OUTCOMES if row.get(name) is not None}
+    return found | (json.loads(row["more"]) if row["more"] else {})
+
+
+def _differing(settings: Settings, kept: Kept) -> tuple[dict[str, list[Any]] | None, str | None]:
+    log = EventLog(settings.log)
+    if not log.epoch:
+        return None, f"there is no event log at {settings.log}"
+    try:
+        anew = rebuilt(log, kept.rows, kept.declarations)
+    except ValueError as error:
+        return None, str(error)
+    features = [f"{one.name}__{name}" for one in kept.declarations for name in one.outputs]
+    pairs = {name: (kept.rows[name].to_pylist(), anew[name].to_pylist()) for name in features}
+    # by their text: NaN is equal to itself then, and 0.0 differs from -0.0
+    return {name: offline for name, (served, offline) in pairs.items() if repr(served) != repr(offline)}, None
 
 
 def _root(settings: Settings, tag: str) -> Path:
