@@ -6,6 +6,7 @@ shares nothing, and pays nothing for it. What it does not have is the engine's.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -36,6 +37,7 @@ _KINDS = {
     "label_rate": kernels.LABEL_RATE,
 }
 _RATIOS = {"count": kernels.RATIO_OF_COUNTS, "sum": kernels.RATIO_OF_SUMS}
+_WHOLE = ("count", "sum", "max", "min", "distinct", "time_since")
 _OF_NUMBERS = ("sum", "mean", "std", "max", "min")
 _NO_SESSIONS = readonly(np.zeros(0, np.int64))
 _NO_LABELS = (readonly(np.zeros((1, 1), np.int64)), readonly(np.zeros((3, 0), np.int64)))
@@ -45,7 +47,8 @@ _NO_LABELS = (readonly(np.zeros((1, 1), np.int64)), readonly(np.zeros((3, 0), np
 class Plan:
     """Features of a view as the kernel takes them: `rows` int64 [F, 6], `member` bool [F, types].
 
-    `coded`: the fields that are needed as codes; `labels`: the kinds of labels.
+    `coded`: the fields that are needed as codes; `labels`: the kinds of labels. `falls`, `since`, `empty`: bool [F, 1],
+    whether the first part is ~value, a time, or may be nothing.
     """
 
     features: tuple[Aggregate, ...]
@@ -53,27 +56,9 @@ class Plan:
     member: np.ndarray
     coded: tuple[str, ...]
     labels: tuple[str, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Value:
-    """A feature of R rows: `found` int64 or float64 [R], int64 [R, 2] for a label rate; `null` bool [R]."""
-
-    feature: Aggregate
-    found: np.ndarray
-    null: np.ndarray
-
-    def column(self) -> pa.Array:
-        """As the engine's column."""
-        if self.feature.kind == "label_rate":
-            return pairs_column(self.found, self.null)
-        return pa.array(self.found, mask=self.null)
-
-    def floats(self) -> np.ndarray:
-        """As float64, nan for null."""
-        out = self.found.astype(np.float64)
-        out[self.null] = np.nan
-        return out
+    falls: np.ndarray
+    since: np.ndarray
+    empty: np.ndarray
 
 
 @lru_cache(maxsize=256)
@@ -112,22 +97,27 @@ def plan_of(declaration: Declaration) -> Plan:
         member=readonly(np.array(member, np.bool_).reshape(-1, len(declaration.events)), np.bool_),
         coded=tuple(coded),
         labels=tuple(labels),
+        falls=_of_kind(features, ("min",)),
+        since=_of_kind(features, ("time_since",)),
+        empty=_of_kind(features, ("min", "max", "time_since")),
     )
 
 
-def aggregates(found: Found, entity: np.ndarray, t: np.ndarray) -> dict[str, Value]:
-    """Features at each row, as far as they can be had this way; null where there is no entity (-1).
+def _of_kind(features: Sequence[Aggregate], kinds: Sequence[str]) -> np.ndarray:
+    return np.array([[one.kind in kinds] for one in features], np.bool_).reshape(-1, 1)
+
+
+def parts(found: Found, entity: np.ndarray, t: np.ndarray) -> np.ndarray:
+    """What the values of the plan's features are made of, int64 [F, R, PARTS]: see `clicktrail.kernels.few.parts`.
 
     Args:
         found: the states of the entities.
-        entity: int64 [R], index into them.
+        entity: int64 [R], index into them, -1 nobody.
         t: read times, int64 [R], microseconds UTC.
     """
     plan = plan_of(found.declaration)
-    if not plan.features:
-        return {}
     codes = [_codes(found, field) for field in plan.coded]
-    parts = kernels.parts(
+    return kernels.parts(
         readonly(found.starts),
         readonly(found.known),
         readonly(found.event),
@@ -142,8 +132,32 @@ def aggregates(found: Found, entity: np.ndarray, t: np.ndarray) -> dict[str, Val
         plan.rows,
         plan.member,
     )
-    nobody = entity < 0
-    return {one.name: _value(one, parts[place], t, nobody) for place, one in enumerate(plan.features)}
+
+
+def columns(plan: Plan, made: np.ndarray, entity: np.ndarray, t: np.ndarray) -> dict[str, pa.Array]:
+    """The features of the plan as the engine's columns, null where there is no entity; `made` is from `parts`."""
+    out = {}
+    for place, one in enumerate(plan.features):
+        found, null = _value(one, made[place], t)
+        null = null | (entity < 0)
+        out[one.name] = pairs_column(found, null) if one.kind == "label_rate" else pa.array(found, mask=null)
+    return out
+
+
+def floats(plan: Plan, made: np.ndarray, entity: np.ndarray, t: np.ndarray) -> dict[str, np.ndarray]:
+    """The features of the plan as float64 [R], label rates [R, 2] (labelled, all); nan for null."""
+    first, nobody = made[:, :, 0], entity < 0
+    whole = np.where(plan.falls, ~first, np.where(plan.since, np.floor_divide(t - first, MICROSECONDS), first))
+    numbers = np.where(nobody | (plan.empty & (first == NOTHING)), np.nan, whole)
+    out: dict[str, np.ndarray] = {}
+    for place, one in enumerate(plan.features):
+        if one.kind in _WHOLE:
+            out[one.name] = numbers[place]
+            continue
+        found, null = _value(one, made[place], t)
+        out[one.name] = found.astype(np.float64)
+        out[one.name][null | nobody] = np.nan
+    return out
 
 
 def sequence(found: Found, entity: np.ndarray, t: np.ndarray) -> JaggedSequence:
@@ -157,7 +171,9 @@ def sequence(found: Found, entity: np.ndarray, t: np.ndarray) -> JaggedSequence:
     declaration, layout = found.declaration, layout_of(found.declaration)
     known = {*layout.integers, *layout.strings, "event_type", "event_timestamp"}
     if declaration.drop_repeats or declaration.session_us is not None or not known >= set(declaration.fields):
-        return jagged_sequence(declaration, list(declaration.fields), sequences(declaration, found.history, entity, t))
+        return _side_by_side(
+            jagged_sequence(declaration, list(declaration.fields), sequences(declaration, found.history, entity, t))
+        )
     within = -1 if declaration.within_us is None else declaration.within_us
     start, end, too_old = last_before(
         readonly(found.starts),
@@ -194,22 +210,55 @@ def sequence(found: Found, entity: np.ndarray, t: np.ndarray) -> JaggedSequence:
     return JaggedSequence(values=values, dictionaries=dictionaries, nulls=nulls, starts=ends - lengths, ends=ends)
 
 
-def _value(feature: Aggregate, parts: np.ndarray, t: np.ndarray, nobody: np.ndarray) -> Value:
-    """A value from its parts, int64 [R, PARTS]: see `clicktrail.kernels.few.parts`."""
-    a, b, c = parts.T
-    found, null = a, nobody
+def lists(declaration: Declaration, read: Sequence[JaggedSequence]) -> dict[str, pa.Array]:
+    """Sequences from `sequence`, read after read, as list columns."""
+    lengths = np.concatenate([one.ends - one.starts for one in read])
+    offsets = pa.array(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32))
+    columns = {}
+    for field in declaration.fields:
+        flat = np.concatenate([one.values[field] for one in read])
+        if field in read[0].dictionaries:
+            sizes = [len(one.dictionaries[field]) for one in read]
+            before = np.repeat(np.cumsum(sizes) - sizes, [len(one.values[field]) for one in read])
+            texts = pa.array([text for one in read for text in one.dictionaries[field]], pa.string())
+            values = texts.take(pa.array(np.where(flat < 0, 0, flat + before), mask=flat < 0))
+        else:
+            null = np.concatenate([one.nulls.get(field, np.zeros(len(one.values[field]), bool)) for one in read])
+            values = pa.array(flat, mask=null if null.any() else None)
+        if field == "event_timestamp":
+            values = values.cast(pa.timestamp("us", tz="UTC"))
+        columns[field] = pa.ListArray.from_arrays(offsets, values)
+    return columns
+
+
+def _side_by_side(sequence: JaggedSequence) -> JaggedSequence:
+    """The same with each row's events copied, one row behind the other."""
+    _, positions = lay_out(sequence.starts, sequence.ends)
+    ends = np.cumsum(sequence.ends - sequence.starts)
+    return JaggedSequence(
+        values={field: flat[positions] for field, flat in sequence.values.items()},
+        dictionaries=sequence.dictionaries,
+        nulls={field: null[positions] for field, null in sequence.nulls.items()},
+        starts=np.append(0, ends[:-1]) if len(ends) else ends,
+        ends=ends,
+    )
+
+
+def _value(feature: Aggregate, made: np.ndarray, t: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A value of somebody's from its parts, int64 [R, PARTS]: int64 or float64 [R], and where it is null."""
+    a, b, c = made.T
     if feature.kind in ("mean", "ratio"):
-        found, null = quotient(a, b)
-    elif feature.kind == "std":
-        found, null = deviation(a, b, c)
-    elif feature.kind in ("max", "min"):
-        found, null = (a if feature.kind == "max" else ~a), a == NOTHING
-    elif feature.kind == "time_since":
-        null = a == NOTHING
-        found = np.floor_divide(t - np.where(null, 0, a), MICROSECONDS)
-    elif feature.kind == "label_rate":
-        found = np.stack([a, b], axis=1)
-    return Value(feature=feature, found=found, null=null | nobody)
+        return quotient(a, b)
+    if feature.kind == "std":
+        return deviation(a, b, c)
+    nothing = a == NOTHING
+    if feature.kind == "min":
+        return ~a, nothing
+    if feature.kind == "time_since":
+        return np.floor_divide(t - np.where(nothing, 0, a), MICROSECONDS), nothing
+    if feature.kind == "label_rate":
+        return made[:, :2], np.zeros(len(t), np.bool_)
+    return a, nothing if feature.kind == "max" else np.zeros(len(t), np.bool_)
 
 
 def _codes(found: Found, field: str) -> np.ndarray:

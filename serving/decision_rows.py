@@ -18,7 +18,9 @@ import pyarrow as pa
 from clicktrail.decision_files import with_declarations
 from clicktrail.declarations import Declaration
 from clicktrail.read_log import plain
+from clicktrail.state_reader import ReadResult, together
 from serving.decision import Decision
+from serving.features import ViewRead
 from serving.schema import Field
 
 USERS = "users"
@@ -100,8 +102,8 @@ class DecisionTable:
                 f"{OFFSET}{view}": (pa.int64(), _of_view("offsets", view)),
             }
         self._columns = columns
-        self._features = [(one.name, name, type_) for one in declarations for name, type_ in one.outputs.items()]
-        named = [(f"{view}__{name}", type_) for view, name, type_ in self._features]
+        self._features = {one.name: one.outputs for one in declarations}
+        named = [(f"{view}__{name}", type_) for view, of in self._features.items() for name, type_ in of.items()]
         types = [(name, type_) for name, (type_, _) in columns.items()]
         self.schema = with_declarations(pa.schema([*types, *named]), declarations)
 
@@ -109,9 +111,9 @@ class DecisionTable:
         """The rows of some requests, at least one, in their order."""
         rows = [row for noted in batch for row in _rows(noted)]
         arrays = [pa.array([value(*row) for row in rows], type_) for type_, value in self._columns.values()]
-        for view, name, type_ in self._features:
-            found = plain(pa.concat_arrays([noted.decision.read.features.views[view][name] for noted in batch]))
-            arrays.append(found if found.type == type_ else found.cast(type_))
+        for view, outputs in self._features.items():
+            columns = _columns([noted.decision.read.features.results[view] for noted in batch])
+            arrays += [_cast(columns[name], type_) for name, type_ in outputs.items()]
         return pa.Table.from_arrays(arrays, schema=self.schema)
 
 
@@ -128,6 +130,19 @@ def request_of(rows: Sequence[Mapping[str, Any]], fields: Iterable[Field]) -> di
         if field.name == USERS and first.get(f"{REQUEST}user_id") is None:
             request[USERS] = [row["user_id"] for row in rows]
     return request
+
+
+def _columns(reads: Sequence[ViewRead]) -> Mapping[str, pa.Array]:
+    """The columns of reads of one view; those of a state are put together before they become Arrow arrays."""
+    of_states = [one for one in reads if isinstance(one, ReadResult)]
+    if len(of_states) == len(reads):
+        return together(of_states)
+    return {name: pa.concat_arrays([one.columns[name] for one in reads]) for name in reads[0].columns}
+
+
+def _cast(column: pa.Array, type_: pa.DataType) -> pa.Array:
+    column = plain(column)
+    return column if column.type == type_ else column.cast(type_)
 
 
 def _rows(noted: Noted) -> Iterable[tuple[Noted, int, Mapping[str, Any], Mapping[str, Any]]]:
@@ -150,7 +165,7 @@ def _read(key: str) -> _Value:
 
 
 def _of_view(what: str, view: str) -> _Value:
-    return lambda noted, row, *_: getattr(noted.decision.read.features, what)[view][row]
+    return lambda noted, row, *_: getattr(noted.decision.read.features.results[view], what)[row]
 
 
 def _asked(field: Field) -> tuple[pa.DataType, _Value]:

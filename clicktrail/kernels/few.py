@@ -73,7 +73,7 @@ def parts(  # noqa: PLR0915 - one pass over rows, features and events
             kind, field, window, over, delay, hop = plan[feature]
             a, b, c = np.int64(0), np.int64(0), np.int64(0)
             if kind in (MAX, MIN, TIME_SINCE):
-                a = NOTHING
+                a = np.int64(NOTHING)
             left = NOTHING if window < 0 else edge(now, window + delay, hop)
             far = left if over < 0 else edge(now, over + delay, hop)
             mark = row * len(plan) + feature

@@ -35,6 +35,7 @@ from clicktrail.online_state import (
     StateWentBackError,
     declarations_here,
 )
+from clicktrail.state_reader import together
 from clicktrail.state_store import StateStore, Step
 from tests.clicktrail.test_engine import PAIR, RECENT, SECOND, TERMINAL, USER, VIEWS, expected, key_of, read_offline
 from tests.clicktrail.test_event_log import rows
@@ -132,6 +133,10 @@ def test_any_world_is_read_as_the_oracle_says(place: Place, seed: int, stretch: 
                     assert online == expected(view, case, key, read["t"])
                     if view.is_sequence:
                         assert plain(answers[view.name].sequence) == online
+                    twice = together([answers[view.name]] * 2)
+                    assert {name: column.to_pylist() for name, column in twice.items()} == {
+                        name: [value] * 2 for name, value in online.items()
+                    }
 
 
 # ---- what is there, what is not

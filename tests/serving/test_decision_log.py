@@ -18,6 +18,7 @@ from clicktrail.clock import microseconds
 from clicktrail.forget_derived import from_decisions
 from clicktrail.settings import Settings
 from clicktrail.traces import Traces
+from serving.decide_again import KeptView
 from serving.decision import Decision, Read
 from serving.decision_log import DecisionLog
 from serving.decision_rows import DecisionTable, Noted, request_of
@@ -69,13 +70,15 @@ def decision(
     rows = len(outcomes)
     views, _, t = shop.features_of(task, 1)
     features = Features(
-        views={
-            one.name: {name: pa.array(views[one.name][name] * rows, type_) for name, type_ in one.outputs.items()}
+        results={
+            one.name: KeptView(
+                columns={name: pa.array(views[one.name][name] * rows, type_) for name, type_ in one.outputs.items()},
+                known=[True] * rows,
+                times=[t] * rows,
+                offsets=[8] * rows,
+            )
             for one in shop.DECLARATIONS[task]
         },
-        known={view: [True] * rows for view in views},
-        times={view: [t] * rows for view in views},
-        offsets={view: [8] * rows for view in views},
         as_of=[t] * rows,
     )
     answers = [{"answered_by": "model", "cold_start": False} for _ in outcomes]
