@@ -25,7 +25,7 @@ import torch
 from clicktrail.contract import EVENT_COLUMNS
 from clicktrail.encoding import Encoding
 from clicktrail.value_table import ValueTable
-from training.export_items import EXACT_ITEMS, INDEX, ITEMS, VECTORS, write_items
+from training.export_items import EXACT_ITEMS, write_items
 from training.golden import golden_rows
 from training.model import NEXT_ITEM, SequenceModel, ServedModel
 from training.training_set import TRAIN, TrainingSet
@@ -44,6 +44,7 @@ def export(
     calibration: dict[str, Any] | None = None,
     value: ValueTable | None = None,
     costs: dict[str, dict[str, float]] | None = None,
+    exact_items: int = EXACT_ITEMS,
 ) -> None:
     """Write the export of a fitted model into a folder.
 
@@ -55,15 +56,15 @@ def export(
         calibration: how scores become probabilities, and how far they are from that.
         value: what the event is worth if it comes.
         costs: what acting on a score costs.
+        exact_items: next item only: a catalogue of more gets an index.
     """
     folder.mkdir(parents=True, exist_ok=True)
     encoding = data.encoding
     write_onnx(model, encoding, folder / "model.onnx")
     (folder / "encoding.json").write_text(json.dumps(encoding.to_json()))
-    if data.items is not None:
-        write_items(model, data, folder)
+    items = {} if data.items is None else write_items(model, data, folder, exact_items=exact_items)
     decisions = {"value": None if value is None else value.to_json(), "costs": costs}
-    described = interface(model, data, threshold=threshold, calibration=calibration) | decisions
+    described = interface(model, data, threshold=threshold, calibration=calibration) | items | decisions
     (folder / "interface.json").write_text(json.dumps(described, indent=1))
     (folder / "fallback.json").write_text(json.dumps(fallback(data), indent=1))
     (folder / "golden.json").write_text(json.dumps(golden(model, data), indent=1))
@@ -86,9 +87,7 @@ def interface(
         "output_meaning": "query @ item_vectors.T + bias: logits of the items" if ranking else "probability of label 1",
         "request": {name: types.get(name, "string") for name in spec.request_fields},
         "sequences": {one.view: one.last for one in spec.sequences},
-        "items": ITEMS if ranking else None,
-        "item_vectors": VECTORS if ranking else None,
-        "item_index": INDEX if ranking and data.items and data.items.num_rows > EXACT_ITEMS else None,
+        "items": None,
         "threshold": threshold,
         "calibration": calibration or {},
         "training_set": data.digest,

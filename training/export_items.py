@@ -31,17 +31,22 @@ _QUERIES = 256
 
 
 @torch.no_grad()
-def write_items(model: SequenceModel, data: TrainingSet, folder: Path) -> None:
-    """Write them into a folder."""
+def write_items(
+    model: SequenceModel, data: TrainingSet, folder: Path, *, exact_items: int = EXACT_ITEMS
+) -> dict[str, str | None]:
+    """Write them into a folder; returns how interface.json names the files."""
     assert data.items is not None  # noqa: S101 - next-item sets have items
     vectors, bias = (one.float().cpu().numpy() for one in model.item_vectors())
     pq.write_table(data.items.append_column("bias", pa.array(bias, pa.float32())), folder / ITEMS)
     np.save(folder / VECTORS, np.ascontiguousarray(vectors), allow_pickle=False)
-    if len(vectors) > EXACT_ITEMS:
+    named = {"items": ITEMS, "item_vectors": VECTORS, "item_index": None}
+    if len(vectors) > exact_items:
         from training.item_index import build_index  # its package is needed for large catalogues alone
 
         described = build_index(vectors, bias, _some_queries(model, data), folder / INDEX_FILE)
         (folder / INDEX).write_text(json.dumps(described, indent=1))
+        named["item_index"] = INDEX
+    return named
 
 
 def _some_queries(model: SequenceModel, data: TrainingSet) -> np.ndarray:

@@ -161,3 +161,25 @@ def test_a_history_of_before_a_column_can_be_read(tmp_path: Path) -> None:
     assert catalogue.as_of(pa.array(["a"]), at, "price_minor").to_pylist() == [500]
     assert catalogue.as_of(pa.array(["a"]), at, "in_stock").to_pylist() == [None]
     assert as_history(told).equals(told)
+
+
+def test_says_how_long_what_it_knows_stays_so() -> None:
+    """Between two moments at which anything became known, every lookup gives the same."""
+    catalogue = Catalogue(versions(("a", 10, {}), ("a", 20, {}), ("b", 20, {})))
+    first, last = np.iinfo(np.int64).min, np.iinfo(np.int64).max
+    assert [catalogue.unchanged(t) for t in (5, 10, 11, 20, 21)] == [
+        (first, 10),
+        (first, 10),
+        (10, 20),
+        (10, 20),
+        (20, last),
+    ]
+    assert Catalogue(versions()).unchanged(0) == (first, last)
+
+
+def test_many_items_are_found_as_few_are() -> None:
+    """Twenty thousand items asked for at once, half of them unknown, have what each has alone."""
+    catalogue = Catalogue(versions(*((f"i{place}", 0, {"price_minor": place}) for place in range(0, 20_000, 2))))
+    ids = pa.array([f"i{place}" for place in range(20_000)])
+    found = catalogue.as_of(ids, np.ones(20_000, np.int64), "price_minor").to_pylist()
+    assert found == [None if place % 2 else place for place in range(20_000)]
