@@ -82,7 +82,6 @@ def environment(settings: Settings) -> dict[str, str]:
         "BENTOML_HOME": str(settings.home / "bentoml"),
         "BENTOML_DO_NOT_TRACK": "true",
         "OMP_NUM_THREADS": "1",
-        "NUMBA_CACHE_DIR": str(settings.home / "numba"),
     }
 
 

@@ -133,7 +133,7 @@ class Load:
                 self._result.sent += len(waiting)
                 self._result.said = self._result.said or "no answer within the grace"
                 break
-            wake = end + _GRACE_S if due is None else due
+            wake = due or (end if now < end else end + _GRACE_S)
             self._receive(max(wake - now, 0.0))
 
     def _send(self, connection: _Connection, due: float) -> None:

@@ -108,7 +108,8 @@ def served(name: str, target: str, folder: Path, environ: dict[str, str], log: P
         )
     try:
         if not _ready(process, port):
-            message = f"{name} is not ready after {_READY_S:.0f} s:\n{log.read_text()[-4000:]}"
+            ended = process.poll() is not None
+            message = f"{name} {'has ended' if ended else 'is not ready in time'}:\n{log.read_text()[-4000:]}"
             raise RuntimeError(message)
         yield Server(name=name, port=port, process=process, ready_s=time.perf_counter() - began)
     finally:

@@ -132,12 +132,14 @@ def _register(settings: Settings, size: Size) -> None:
 
 def _leave_run(settings: Settings, size: Size) -> None:
     """A run folder as training publishes it, with measured nothing and weights by chance."""
+    import pandas as pd
     import torch
 
     from training import run
     from training.build_set import training_set
+    from training.decided import decide_on_validation
     from training.export import export
-    from training.fit import build_model
+    from training.fit import Fitted, build_model
     from training.presets import preset
     from training.task import load_task
     from training.training_set import load
@@ -158,8 +160,18 @@ def _leave_run(settings: Settings, size: Size) -> None:
         shutil.rmtree(left, ignore_errors=True)
     place.aside.mkdir(parents=True)
     (place.aside / "config.json").write_text(json.dumps(run.run_config(task, data, config)))
-    threshold, model = None if task.head == "next_item" else 0.5, build_model(data, config).eval()
-    export(model, data, place.aside / "export", threshold=threshold)
+    model = build_model(data, config).eval()
+    fitted = Fitted(model=model, curves=pd.DataFrame(), best_metric=0.0, epochs=0, seconds=0.0, tokens_per_second=0.0)
+    decided = decide_on_validation(task, data, fitted)
+    export(
+        model,
+        data,
+        place.aside / "export",
+        threshold=decided.threshold,
+        calibration=decided.calibration,
+        value=decided.value,
+        costs=task.costs,
+    )
     facts = model.items.facts_I if data.items is not None else None
     # beside the run, not in it: what the obvious service loads (serving_peers/naive.py)
     torch.save({"config": config.to_json(), "facts": facts, "weights": model.state_dict()}, settings.home / WEIGHTS)
