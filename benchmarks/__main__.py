@@ -76,6 +76,7 @@ def commands(folder: Path) -> dict[str, list[str]]:
         "live_intake": ["--door", "http"],
         "online_store": ["--store", "sqlite"],
         "parity": ["--reads", "100000"],
+        "serving_runtime": [],
     }
     known = {name: [name, *arguments] for name, arguments in known.items()}
     known |= {f"serving_{task}": ["serving", "--task", task] for task in PATHS}
