@@ -14,14 +14,11 @@ from serving.endpoints import MAX_DIVERSE, MAX_DIVERSE_K, MAX_ITEMS
 from serving.features import LiveState
 from serving.filters import Eligible, Filters
 from serving.items import ITEM
+from serving.many import refuse, together, users_of
 from serving.model import Model
 from serving.offers import LiveOffers
 from serving.reasons import because
 from serving.retrieval import Ranked, Retrieval
-from serving.schema import InvalidRequestError, Problem
-
-_OF_ALL = ("feature_offset", "model")
-"""What the answers of a request about many users have in common."""
 
 _NOTHING = np.zeros(0, np.int64)
 
@@ -44,7 +41,8 @@ class Recommendation:
         Raises:
             InvalidRequestError: the fields do not go together.
         """
-        users = _users(request)
+        users = users_of(request)
+        _check_size(request, len(users))
         found = read(self._state, {"user_id": users})
         wanted = request["filters"]
         eligible = self._filters.eligible(wanted, self._offers.at(found.moment.t) if wanted else None)
@@ -67,7 +65,7 @@ class Recommendation:
             answers.append({"items": items, "candidates": candidates, **told(self._model, found, row, reason, by)})
             outcome = {"items": ids, "scores": scores, "candidates": candidates, "answered_by": by}
             outcomes.append({**outcome, "propensity": 1.0})  # nothing is left to chance
-        answer = answers[0] if request["users"] is None else _together(users, answers)
+        answer = answers[0] if request["users"] is None else together(users, answers)
         return Decision(answer=answer, request=request, read=found, outcomes=outcomes)
 
     def _ranked(
@@ -108,42 +106,18 @@ class Recommendation:
         return self._items.places(met)
 
 
-def _users(request: Mapping[str, Any]) -> list[str]:
-    """Who is asked about.
+def _check_size(request: Mapping[str, Any], users: int) -> None:
+    """Keep the work of one request bounded.
 
     Raises:
-        InvalidRequestError: nobody, both ways, or too much at once.
+        InvalidRequestError: its fields do not go together.
     """
-    user, many, k = request["user_id"], request["users"], request["k"]
-    users, diverse = [user] if many is None else many, request["diversity"] > 0
-    price = (request["filters"] or {}).get("price_minor") or {}
-    least, most = price.get("minimum") or 0, price.get("maximum")
+    k, diverse = request["k"], request["diversity"] > 0
     limit = MAX_DIVERSE if diverse else MAX_ITEMS
-    wrong = [
-        (user is None and many is None, "user_id", "required", "is missing; send user_id or users"),
-        (user is not None and many is not None, "users", "one_of", "stands beside user_id; send one of them"),
-        (most is not None and least > most, "filters.price_minor.maximum", "range", "is below the minimum"),
-        (diverse and k > MAX_DIVERSE_K, "k", "range", f"is {k}; with diversity send at most {MAX_DIVERSE_K}"),
-        (
-            len(users) > 1 and len(users) * k > limit,
-            "users",
-            "range",
-            f"times k is {len(users) * k}; send at most {limit}",
-        ),
-    ]
-    problems = [
-        Problem(field=field, rule=rule, message=f"{field} {what}") for broken, field, rule, what in wrong if broken
-    ]
-    if problems:
-        raise InvalidRequestError(problems)
-    return users
-
-
-def _together(users: list[str], answers: list[dict[str, Any]]) -> dict[str, Any]:
-    """One answer of many; what they have in common stands once."""
-    common = {name: answers[0][name] for name in _OF_ALL}
-    own = [
-        {"user_id": user, **{name: value for name, value in answer.items() if name not in _OF_ALL}}
-        for user, answer in zip(users, answers, strict=True)
-    ]
-    return {"answers": own, **common}
+    if diverse and k > MAX_DIVERSE_K:
+        refuse("k", "range", f"is {k}; with diversity send at most {MAX_DIVERSE_K}")
+    if users > 1 and users * k > limit:
+        refuse("users", "range", f"times k is {users * k}; send at most {limit}")
+    price = (request["filters"] or {}).get("price_minor") or {}
+    if price.get("maximum") is not None and price["maximum"] < (price["minimum"] or 0):
+        refuse("filters.price_minor.maximum", "range", "is below the minimum; send one that is not")

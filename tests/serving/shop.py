@@ -16,6 +16,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from onnx import TensorProto, helper, numpy_helper
 
+from clicktrail.catalogue import HISTORY_SCHEMA
+from clicktrail.clock import microseconds
 from clicktrail.contract import arrow_schema
 from clicktrail.declarations import Declaration, to_json
 from clicktrail.declaring import aggregates, count, days, label_rate, sequence, time_since, total
@@ -35,6 +37,18 @@ BIAS = np.array([0.5, 0.4, 0.3, 0.2, 0.1], np.float32)
 THRESHOLD = 0.5
 BASE_RATE = 0.25
 TOLERANCE = 1e-4
+CURVE = {"score": [0.0, 1.0], "probability": [0.0, 0.5]}
+COSTS = {
+    "review": {"fixed_minor": 300, "finds": 0.9},
+    "missed_fraud": {"share": 1.0, "fixed_minor": 1000},
+    "false_decline": {"share": 0.2, "fixed_minor": 500},
+}
+VALUE = {
+    "features": ["user_activity_v1__count_view_7d"],
+    "edges": [[2.0]],
+    "values": [100.0, 2000.0, 8000.0],  # nobody knows, fewer than two views, two or more
+    "mean": 4000.0,
+}
 
 USER_RECENT = sequence(
     name="user_recent_v1",
@@ -133,13 +147,17 @@ def events() -> pa.Table:
 
 
 def open_shop(settings: Settings, table: pa.Table | None = None) -> None:
-    """Take the events into the log, past the row rules, and bring the online state up to it."""
+    """Take the events into the log, past the row rules, and bring the online state up to it; c is sold out."""
     log, table = EventLog(settings.log), events() if table is None else table
     streams, positions = np.repeat("shop", table.num_rows), np.arange(table.num_rows)
     assert LiveIntake(settings).enter(table, streams=streams, positions=positions).version == table.num_rows
     state = OnlineState(settings.online)
     for declaration in {one.name: one for many in DECLARATIONS.values() for one in many}.values():
         state.catch_up(log, declaration)
+    settings.catalogue.mkdir(parents=True, exist_ok=True)
+    told = {"known_at": microseconds(at(20)), "version": 1}
+    rows = [{"item_id": "c", "in_stock": 0, **told}, {"item_id": "d", "price_minor": 4000, "in_stock": 1, **told}]
+    pq.write_table(pa.Table.from_pylist(rows, schema=HISTORY_SCHEMA), settings.item_history)
 
 
 @cache
@@ -174,6 +192,9 @@ def write_run(runs: Path, task: str, run_id: str = "20260401-120000") -> Path:
             "items": "items.parquet" if task == "recommendation" else None,
             "item_vectors": "item_vectors.npy" if task == "recommendation" else None,
             "threshold": THRESHOLD,
+            "calibration": {"points": CURVE if task == "fraud" else None},
+            "value": VALUE if task == "retention" else None,
+            "costs": COSTS if task == "fraud" else None,
         },
     )
     shares = {"items": ITEMS[::-1], "scores": [views / sum(VIEWS) for views in VIEWS[::-1]]}
