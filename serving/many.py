@@ -1,0 +1,37 @@
+"""Requests about one user or many: the same fields, the same answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from serving.schema import InvalidRequestError, Problem
+
+_OF_ALL = ("feature_offset", "model")
+"""What the answers of one request have in common."""
+
+
+def users_of(request: Mapping[str, Any]) -> list[str]:
+    """Whom a request is about.
+
+    Raises:
+        InvalidRequestError: nobody, or both ways of saying it.
+    """
+    user, many = request["user_id"], request["users"]
+    if (user is None) == (many is None):
+        refuse("user_id", "one_of", "stands beside users or neither is there; send one of them")
+    return [user] if many is None else list(many)
+
+
+def refuse(field: str, rule: str, what: str) -> None:
+    """Refuse a request for a field that its table cannot judge alone."""
+    raise InvalidRequestError([Problem(field=field, rule=rule, message=f"{field} {what}")])
+
+
+def together(users: Sequence[str], answers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """One answer of many; what they have in common stands once."""
+    own = [
+        {"user_id": user, **{name: value for name, value in answer.items() if name not in _OF_ALL}}
+        for user, answer in zip(users, answers, strict=True)
+    ]
+    return {"answers": own, **{name: answers[0][name] for name in _OF_ALL}}
