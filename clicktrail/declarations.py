@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Collection
 from dataclasses import asdict, dataclass, fields, replace
+from functools import cached_property
 from typing import Any, Literal
 
 import pyarrow as pa
@@ -139,6 +140,14 @@ class Declaration:
     drop_repeats: tuple[str, ...] = ()
     fields: tuple[str, ...] = ()
     aggregates: tuple[Aggregate, ...] = ()
+
+    def __hash__(self) -> int:
+        """Kept: what is derived of a declaration is looked up by it many times a read."""
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        return hash(tuple(getattr(self, one.name) for one in fields(self)))
 
     @property
     def entity_key(self) -> str:

@@ -39,15 +39,17 @@ _KINDS = {
 _RATIOS = {"count": kernels.RATIO_OF_COUNTS, "sum": kernels.RATIO_OF_SUMS}
 _WHOLE = ("count", "sum", "max", "min", "distinct", "time_since")
 _OF_NUMBERS = ("sum", "mean", "std", "max", "min")
+_MOST_DAYS = 100_000
 _NO_SESSIONS = readonly(np.zeros(0, np.int64))
-_NO_LABELS = (readonly(np.zeros((1, 1), np.int64)), readonly(np.zeros((3, 0), np.int64)))
+_NO_LABELS = (np.zeros((1, 1), np.int64), np.zeros((3, 0), np.int64))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
     """Features of a view as the kernel takes them: `rows` int64 [F, 6], `member` bool [F, types].
 
-    `coded`: the fields that are needed as codes; `labels`: the kinds of labels. `falls`, `since`, `empty`: bool [F, 1],
+    `coded`: the fields that are needed as codes; `labels`: the kinds of labels; `rest`: features
+    that the engine alone has. `falls`, `since`, `empty`: bool [F, 1],
     whether the first part is ~value, a time, or may be nothing.
     """
 
@@ -56,6 +58,7 @@ class Plan:
     member: np.ndarray
     coded: tuple[str, ...]
     labels: tuple[str, ...]
+    rest: tuple[Aggregate, ...]
     falls: np.ndarray
     since: np.ndarray
     empty: np.ndarray
@@ -97,6 +100,7 @@ def plan_of(declaration: Declaration) -> Plan:
         member=readonly(np.array(member, np.bool_).reshape(-1, len(declaration.events)), np.bool_),
         coded=tuple(coded),
         labels=tuple(labels),
+        rest=tuple(one for one in declaration.aggregates if one not in features),
         falls=_of_kind(features, ("min",)),
         since=_of_kind(features, ("time_since",)),
         empty=_of_kind(features, ("min", "max", "time_since")),
@@ -116,19 +120,20 @@ def parts(found: Found, entity: np.ndarray, t: np.ndarray) -> np.ndarray:
         t: read times, int64 [R], microseconds UTC.
     """
     plan = plan_of(found.declaration)
-    codes = [_codes(found, field) for field in plan.coded]
-    return kernels.parts(
-        readonly(found.starts),
-        readonly(found.known),
-        readonly(found.event),
-        readonly(found.types, np.uint8),
-        readonly(found.integers),
-        readonly(found.nulls),
-        readonly(np.stack(codes) if codes else np.zeros((0, 0), np.int32), np.int32),
-        len(found.known) + len(found.declaration.events),
+    coded = [_codes(found, field) for field in plan.coded]
+    codes = np.stack(coded) if coded else np.zeros((0, 0), np.int32)
+    return kernels.parts(  # arrays that are made anew for each read go as they are, which is quicker than marking them
+        found.starts,
+        found.known,
+        found.event,
+        found.types,
+        found.integers,
+        found.nulls,
+        codes,
+        1 + int(codes.max(initial=-1)),
         *(_labels([found.labels[one] for one in plan.labels]) if plan.labels else _NO_LABELS),
-        readonly(entity),
-        readonly(t),
+        entity,
+        t,
         plan.rows,
         plan.member,
     )
@@ -265,7 +270,12 @@ def _codes(found: Found, field: str) -> np.ndarray:
     if field == "event_type":
         return found.types.astype(np.int32)
     if field == "event_day":
-        return np.unique(np.floor_divide(found.event, MICROSECONDS_PER_DAY), return_inverse=True)[1].astype(np.int32)
+        days = np.floor_divide(found.event, MICROSECONDS_PER_DAY)
+        if len(days):
+            days -= days.min()
+            if days.max() > _MOST_DAYS:  # each code takes room in the kernel
+                days = np.unique(days, return_inverse=True)[1]
+        return days.astype(np.int32)
     return found.codes(field)
 
 
@@ -274,4 +284,4 @@ def _labels(kinds: list[Labels]) -> tuple[np.ndarray, np.ndarray]:
     before = np.cumsum([0, *(len(one.known) for one in kinds)])[:-1]
     starts = np.stack([one.starts + offset for one, offset in zip(kinds, before, strict=True)])
     columns = ([one.known for one in kinds], [one.event for one in kinds], [one.step for one in kinds])
-    return readonly(starts), readonly(np.stack([np.concatenate(column) for column in columns]))
+    return starts, np.stack([np.concatenate(column) for column in columns])

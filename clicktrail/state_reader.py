@@ -38,50 +38,55 @@ _ATTEMPTS = 20
 class ReadResult:
     """Features of some entities of one view, [keys]; `known` says of whom there is a state.
 
-    `found`, `entity`: the states, and which of them is each key's, int64 [keys], -1 nobody's.
-    `times`: as of when each was read, microseconds: the time asked for, or the entity's newest arrival if later.
+    `found`, `entity`: the states, and which of them is each key's, int64 [keys], -1 nobody's. `at`: `times`, int64.
     `offsets`: the log offset up to which each entity's state was applied. `offset`, `watermark`: how far the view has
     come at least, as a log offset and as the largest known_at (microseconds) among it.
     """
 
     found: Found
     entity: np.ndarray
+    at: np.ndarray
     known: list[bool]
-    times: list[int]
     offsets: list[int]
     offset: int
     watermark: int
 
     @cached_property
+    def times(self) -> list[int]:
+        """As of when each was read, microseconds: the time asked for, or the entity's newest arrival if later."""
+        times: list[int] = self.at.tolist()
+        return times
+
+    @cached_property
     def columns(self) -> dict[str, pa.Array]:
         """Arrow arrays [keys] by feature."""
-        declaration, times = self.found.declaration, np.array(self.times, np.int64)
+        declaration = self.found.declaration
         if declaration.is_sequence:
-            return values(declaration, self.found.history, self.entity, times)
-        columns = few.columns(few.plan_of(declaration), self.parts, self.entity, times) | self.others
+            return values(declaration, self.found.history, self.entity, self.at)
+        columns = few.columns(few.plan_of(declaration), self.parts, self.entity, self.at) | self.others
         return {one.name: columns[one.name] for one in declaration.aggregates}
 
     @cached_property
     def floats(self) -> dict[str, np.ndarray]:
         """Features of an aggregate view that are numbers, float64 [keys], or label rates, [keys, 2]; nan for null."""
-        return few.floats(few.plan_of(self.found.declaration), self.parts, self.entity, np.array(self.times, np.int64))
+        return few.floats(few.plan_of(self.found.declaration), self.parts, self.entity, self.at)
 
     @cached_property
     def parts(self) -> np.ndarray:
         """What these numbers are made of: see `clicktrail.few.parts`."""
-        return few.parts(self.found, self.entity, np.array(self.times, np.int64))
+        return few.parts(self.found, self.entity, self.at)
 
     @cached_property
     def others(self) -> dict[str, pa.Array]:
         """Features of an aggregate view that are not made of such parts, as Arrow arrays [keys]."""
         declaration = self.found.declaration
-        rest = [one for one in declaration.aggregates if one not in few.plan_of(declaration).features]
-        return aggregates(rest, self.found.history, self.entity, np.array(self.times, np.int64)) if rest else {}
+        rest = few.plan_of(declaration).rest
+        return aggregates(rest, self.found.history, self.entity, self.at) if rest else {}
 
     @cached_property
     def sequence(self) -> JaggedSequence:
         """The sequences of a sequence view as plain arrays."""
-        return few.sequence(self.found, self.entity, np.array(self.times, np.int64))
+        return few.sequence(self.found, self.entity, self.at)
 
 
 def together(results: Sequence[ReadResult]) -> dict[str, pa.Array]:
@@ -91,7 +96,7 @@ def together(results: Sequence[ReadResult]) -> dict[str, pa.Array]:
         return few.lists(declaration, [one.sequence for one in results])
     made = np.concatenate([one.parts for one in results], axis=1)
     entity = np.concatenate([one.entity for one in results])
-    times = np.concatenate([one.times for one in results])
+    times = np.concatenate([one.at for one in results])
     columns = few.columns(few.plan_of(declaration), made, entity, times)
     for name in results[0].others:
         columns[name] = pa.concat_arrays([one.others[name] for one in results])
@@ -283,8 +288,8 @@ def compile_kernels(declarations: Iterable[Declaration], catalogue: AsOf | None 
         two = ReadResult(
             found=found,
             entity=np.array([0, -1]),
+            at=np.full(2, NEVER),
             known=[True, False],
-            times=[NEVER, NEVER],
             offsets=[0, 0],
             offset=0,
             watermark=0,
@@ -301,24 +306,27 @@ def _result(
     keys: Sequence[str | None],
     t: int | np.ndarray,
     found: Found,
-    held: np.ndarray,
+    some: np.ndarray,
     view: View,
     heads: Sequence[Head],
 ) -> ReadResult:
-    there = np.array([key is not None for key in keys], np.bool_)
+    entity = np.arange(len(keys))
     times = np.full(len(keys), t, np.int64)
-    times[there] = np.maximum(found.time, times[there])
-    entity = np.full(len(keys), -1, np.int64)
-    entity[there] = np.arange(len(found.time))
-    known = np.zeros(len(keys), np.bool_)
-    known[there] = held
+    if None in keys:
+        there = np.array([key is not None for key in keys], np.bool_)
+        entity = np.where(there, np.cumsum(there) - 1, -1)
+        times[there] = np.maximum(found.time, times[there])
+        held = there.copy()
+        held[there] = some
+    else:
+        times, held = np.maximum(found.time, times), some
     least = min(head.offset for head in heads)
     offsets = [least if key is None else heads[partition_of(key, view.partitions)].offset for key in keys]
     return ReadResult(
         found=found,
         entity=entity,
-        known=known.tolist(),
-        times=times.tolist(),
+        at=times,
+        known=held.tolist(),
         offsets=offsets,
         offset=least,
         watermark=min(head.watermark for head in heads),
