@@ -10,6 +10,7 @@ CLICKTRAIL_INTAKE_TOKEN  what a producer must send as its bearer token to the HT
 CLICKTRAIL_STREAM_URL    where the stream is: redis://host:port/db, or Kafka's bootstrap servers (default: this machine)
 CLICKTRAIL_SIGNING_KEY   private Ed25519 key (PEM) that bundles are signed with at their build (default: not signed)
 CLICKTRAIL_TRUSTED_KEYS  public key (PEM), or a folder of them: bundles must be signed by one (default: none is asked)
+CLICKTRAIL_FRAUD_COSTS   JSON file of what acting on a payment costs (default: what the bundle says; serving/costs.py)
 CLICKTRAIL_READ_LOG      share of the rows read online that is kept for `make parity`, 0 to 1 (default: 0, none)
 CLICKTRAIL_DECISION_LOG  `on` (default), `off`, or the share of requests, 0 to 1, whose decisions services keep
 CLICKTRAIL_DECISION_DAYS for how many days decisions are kept (default: 90)
@@ -51,6 +52,7 @@ class Settings:
     stream_url: str = field(default="", repr=False)  # may hold a password
     signing_key: Path | None = None
     trusted_keys: Path | None = None
+    fraud_costs: Path | None = None
 
     @property
     def shop_home(self) -> Path:
@@ -164,6 +166,7 @@ def load(environ: dict[str, str] | None = None) -> Settings:
         stream_url=env.get("CLICKTRAIL_STREAM_URL") or "",
         signing_key=_path(env.get("CLICKTRAIL_SIGNING_KEY")),
         trusted_keys=_path(env.get("CLICKTRAIL_TRUSTED_KEYS")),
+        fraud_costs=_path(env.get("CLICKTRAIL_FRAUD_COSTS")),
     )
 
 

@@ -27,14 +27,14 @@ def of_histories(model: Model, features: Features, users: Sequence[str]) -> list
     ]
 
 
-def of_payment(model: Model, features: Features, request: Mapping[str, Any]) -> str | None:
+def of_payment(model: Model, features: Features, row: int, request: Mapping[str, Any]) -> str | None:
     """Which entities of a payment are new; the model answers on their empty histories."""
     unknown = []
     for key in dict.fromkeys(one.entity_key for one in model.declarations):
         views = [one.name for one in model.declarations if one.entity_key == key]
         if request.get(key) is None:
             unknown.append(f"the payment has no {key}")
-        elif not any(features.results[view].known[0] for view in views):
+        elif not any(features.results[view].known[row] for view in views):
             unknown.append(f"{key} {request[key]!r} has no event in the online state")
     return "; ".join(unknown) or None
 

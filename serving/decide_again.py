@@ -85,7 +85,12 @@ class KeptState(LiveState):
         """The shop's catalogue, which still says what was known of the items then."""
         return settings_of(self._manifest).item_history
 
-    def read(self, keys: Mapping[str, Sequence[str | None]], t: int) -> Features:  # noqa: ARG002
+    def read(
+        self,
+        keys: Mapping[str, Sequence[str | None]],  # noqa: ARG002
+        t: int | np.ndarray,  # noqa: ARG002
+        recent: pa.Table | None = None,  # noqa: ARG002
+    ) -> Features:
         """What was read then."""
         return Features(
             results={one.name: KeptView.of(one, self._rows) for one in self._declarations},

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
+import pyarrow as pa
 
 from clicktrail.clock import moment as as_datetime
 from clicktrail.contract import ENTITY_KEYS, MICROSECONDS
@@ -27,18 +28,25 @@ class Mark(NamedTuple):
 class Read:
     """What was read for R rows of one request: their ids and fields by name [R], when, and the features found.
 
-    `marks`: the stages so far; those that follow are added.
+    `own_times`: int64 [R], microseconds UTC, where rows have times of their own. `marks`: the stages so far; those that
+    follow are added.
     """
 
     fields: Mapping[str, Sequence[Any]]
     moment: Moment
     features: Features
+    own_times: np.ndarray | None = None
     marks: list[Mark] = field(default_factory=list)
 
     @property
     def rows(self) -> int:
         """R."""
         return len(self.features.as_of)
+
+    @property
+    def times(self) -> np.ndarray:
+        """When each row was asked for: int64 [R], microseconds UTC."""
+        return np.full(self.rows, self.moment.t, np.int64) if self.own_times is None else self.own_times
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,28 +62,35 @@ class Decision:
     outcomes: Sequence[Mapping[str, Any]]
 
 
-def read(state: LiveState, fields: Mapping[str, Sequence[Any]], at: int | None = None) -> Read:
+def read(
+    state: LiveState,
+    fields: Mapping[str, Sequence[Any]],
+    at: int | np.ndarray | None = None,
+    recent: pa.Table | None = None,
+) -> Read:
     """Read the features of R rows, now or at the request's own time (microseconds UTC).
 
     Args:
         state: the live state.
         fields: field -> [R]; the entity keys among them say whose features are read, one left out is nobody.
-        at: read time, where it is not now.
+        at: read time, where it is not now; int64 [R] where each row has its own.
+        recent: events that the state may not have yet (clicktrail.recent_events.event_table).
     """
     began = time.perf_counter_ns()
-    moment = state.moment(at)
+    moment = state.moment(int(at.max()) if isinstance(at, np.ndarray) else at)
+    own = at if isinstance(at, np.ndarray) else None
     rows = len(next(iter(fields.values())))
     nobody = [None] * rows
-    features = state.read({key: fields.get(key, nobody) for key in ENTITY_KEYS}, moment.t)
+    keys = {key: fields.get(key, nobody) for key in ENTITY_KEYS}
+    features = state.read(keys, moment.t if own is None else own, recent)
     marks = [Mark("state.read", began, time.perf_counter_ns())]
-    return Read(fields=fields, moment=moment, features=features, marks=marks)
+    return Read(fields=fields, moment=moment, features=features, own_times=own, marks=marks)
 
 
 def run(model: Model, read: Read) -> np.ndarray:
     """What the model says of all rows: probabilities float32 [R], or query vectors float32 [R, D]."""
     began = time.perf_counter_ns()
-    times = np.full(read.rows, read.moment.t, np.int64)
-    said = model.run_rows(read.features.rows(model.encoding.spec, read.fields, times))
+    said = model.run_rows(read.features.rows(model.encoding.spec, read.fields, read.times))
     read.marks.append(Mark("model.run", began, time.perf_counter_ns()))
     return said
 

@@ -7,7 +7,7 @@ them (serving/openapi.py).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
@@ -86,7 +86,20 @@ RECOMMEND: tuple[Field, ...] = (
     Field(name="reasons", kind="boolean", meaning="say because of which items of the history", default=False),
 )
 
-SCORE_USER: tuple[Field, ...] = (Field(name="user_id", kind="text", meaning="who is asked about", required=True),)
+MAX_DRIVEN = 16
+"""Users in a request that asks for drivers: each of them costs a run of the model for everything that it sees."""
+
+SCORE_USER: tuple[Field, ...] = (
+    Field(name="user_id", kind="text", meaning="who is asked about; this or users"),
+    Field(
+        name="users",
+        kind="texts",
+        meaning=f"many at once, in place of user_id; at most {MAX_DRIVEN} with drivers",
+        minimum=1,
+        most=MAX_USERS,
+    ),
+    Field(name="drivers", kind="boolean", meaning="say what moves the score", default=False),
+)
 
 _NOT_SENT = ("event_type", "ingested_at", "source_seq", "label_of", LABEL, "label_value")
 _ALWAYS = ("event_id", "user_id", "price_minor")
@@ -112,12 +125,65 @@ def _payment_field(column: Column) -> Field:
     )
 
 
-SCORE_PAYMENT: tuple[Field, ...] = tuple(
-    _payment_field(column) for column in EVENT_COLUMNS if column.name not in _NOT_SENT
-)
-"""A payment as the event contract writes it, without what only the log knows of it."""
+MAX_RECENT = 50
 
-_SCORE = {"score": {"type": "number", "minimum": 0, "maximum": 1}}
+RECENT_EVENT: tuple[Field, ...] = (
+    Field(name="event_type", kind="text", meaning="what was done", required=True),
+    *(
+        replace(
+            _payment_field(column),
+            required=column.name in ("event_id", "event_timestamp"),
+            nullable=column.nullable,
+        )
+        for column in EVENT_COLUMNS
+        if column.name not in _NOT_SENT
+    ),
+)
+"""An event that comes with a payment, which is of the payment's user unless it says otherwise."""
+
+SCORE_PAYMENT: tuple[Field, ...] = (
+    *(_payment_field(column) for column in EVENT_COLUMNS if column.name not in _NOT_SENT),
+    Field(
+        name="recent_events",
+        kind="objects",
+        meaning="events of the day before the payment that the log may not have yet; those that it has count once",
+        most=MAX_RECENT,
+        fields=RECENT_EVENT,
+    ),
+    Field(
+        name="reasons",
+        kind="boolean",
+        meaning="say what moved the score; it is said anyway of a payment that is not to be approved",
+        default=False,
+    ),
+)
+"""A payment as the event contract writes it, without what only the log knows of it, and what comes with it."""
+
+_PROBABILITY = {"type": "number", "minimum": 0, "maximum": 1}
+_SCORE = {
+    "score": {**_PROBABILITY, "description": "what the model says"},
+    "probability": {**_PROBABILITY, "description": "the score as validation corrects it"},
+}
+_DRIVERS = {
+    "type": "array",
+    "items": {
+        "type": "object",
+        "properties": {
+            "code": {"type": "string", "description": "field, aggregate or history"},
+            "direction": {"type": "string", "enum": ["raises", "lowers"]},
+            "contribution": {"type": "number", "description": "change of the log odds"},
+            "text": {"type": "string"},
+        },
+    },
+}
+_RETURNS: dict[str, Any] = {
+    **_SCORE,
+    "expected_value_minor": {
+        "type": ["integer", "null"],
+        "description": "spend to be expected within the horizon, minor units; null where the run learned of none",
+    },
+    "drivers": {**_DRIVERS, "description": "with drivers: what raises and lowers the score most"},
+}
 
 _ITEM_ID = {"type": "string"}
 _REASON = {"item_id": _ITEM_ID, "contribution": {"type": "number"}}
@@ -159,7 +225,14 @@ ENDPOINTS: dict[str, Endpoint] = {
         path="/score",
         summary="the probability that a user comes back within the task's horizon",
         fields=SCORE_USER,
-        answer=_SCORE,
+        answer={
+            **_RETURNS,
+            "answers": {
+                "type": "array",
+                "description": "asked about users: what is said of each, in their order",
+                "items": {"type": "object", "properties": {"user_id": {"type": "string"}, **_RETURNS}},
+            },
+        },
     ),
     "fraud": Endpoint(
         path="/score",
@@ -170,6 +243,13 @@ ENDPOINTS: dict[str, Endpoint] = {
             **_SCORE,
             "threshold": {"type": "number", "description": "stated threshold of the run"},
             "flagged": {"type": "boolean", "description": "score >= threshold"},
+            "action": {"type": "string", "enum": ["approve", "review", "decline"], "description": "the cheapest"},
+            "expected_cost": {
+                "type": "object",
+                "description": "of each action, minor units of the payment's currency",
+                "properties": {name: {"type": "number"} for name in ("approve", "review", "decline")},
+            },
+            "reasons": {**_DRIVERS, "description": "what moved the score most"},
         },
     ),
 }

@@ -142,20 +142,25 @@ class LiveState:
         """The file of the shop's catalogue; there need not be one."""
         return self._settings.item_history
 
-    def read(self, keys: Mapping[str, Sequence[str | None]], t: int) -> Features:
+    def read(
+        self, keys: Mapping[str, Sequence[str | None]], t: int | np.ndarray, recent: pa.Table | None = None
+    ) -> Features:
         """Features as of `t` of the entities that `keys` names by row (entity key -> ids [R], None for nobody).
+
+        `t` is int64 [R] where rows have times of their own; `recent` are events that the state may not have yet.
 
         Raises:
             RefusedError: the state is not there any more, or not what it was.
         """
         asked = [(one.name, _ids(one, keys)) for one in self._declarations]
         try:
-            results = self._reader.read_many(asked, t)
+            results = self._reader.read_many(asked, t, recent)
         except ValueError as error:
             raise RefusedError(str(error)) from error
         return Features(
             results=results,
-            as_of=[max(t, *times) for times in zip(*(result.times for result in results.values()), strict=True)],
+            # a row without a key is read at its own time, so the latest of all is never before that
+            as_of=[max(times) for times in zip(*(result.times for result in results.values()), strict=True)],
         )
 
     def warm(self) -> None:
