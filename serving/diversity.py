@@ -28,7 +28,8 @@ def spread(vectors: np.ndarray, scores: np.ndarray, k: int, diversity: float) ->
     units = vectors / np.where(lengths > 0, lengths, 1)  # a vector of zeros is like nothing
     low = scores.min(initial=np.inf)
     relevance = (1 - diversity) * (scores - low) / max(float(np.ptp(scores)) if len(scores) else 0.0, 1e-12)
-    likeness, taken = np.zeros(len(scores)), []
+    likeness = np.zeros(len(scores))
+    taken: list[int] = []
     for _ in range(min(k, len(scores))):
         one = int(np.argmax(relevance - diversity * likeness))
         likeness = units @ units[one] if not taken else np.maximum(likeness, units @ units[one])

@@ -46,21 +46,19 @@ class Filters:
     """Turns the filters of requests into eligible items; for one thread."""
 
     def __init__(self, items: Items) -> None:
-        """For these items."""
+        """For these items; `all` of them may be shown where nothing is filtered."""
         self._items = items
-        self._all = Eligible(count=len(items), places=None, offset=items.bias)
+        self.all = Eligible(count=len(items), places=None, offset=items.bias)
         self._kept: OrderedDict[str, Eligible] = OrderedDict()
         self._offers: Offers | None = None
 
-    def eligible(self, wanted: Mapping[str, Any] | None, offers: Offers) -> Eligible:
+    def eligible(self, wanted: Mapping[str, Any], offers: Offers) -> Eligible:
         """The items that pass.
 
         Args:
-            wanted: `filters` of a request (serving/endpoints.py); None lets all pass.
+            wanted: `filters` of a request (serving/endpoints.py).
             offers: what is known of the items now.
         """
-        if wanted is None:
-            return self._all
         if offers is not self._offers:
             self._kept.clear()
             self._offers = offers

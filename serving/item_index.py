@@ -12,17 +12,28 @@ from typing import Any
 import numpy as np
 from usearch.index import Index
 
+from serving.manifest import RefusedError
+
 
 class ItemIndex:
     """A mapped file of usearch, of vectors with their bias as one more number."""
 
     def __init__(self, folder: Path, described: Mapping[str, Any]) -> None:
-        """Open the one that `item_index.json` describes."""
-        self._index = Index.restore(str(folder / described["file"]), view=True)
+        """Open the one that `item_index.json` describes.
+
+        Raises:
+            RefusedError: it is none.
+        """
+        path = folder / described["file"]
+        index = Index.restore(str(path), view=True)
+        if index is None:
+            message = f"{path} is no index of items: export the run again"
+            raise RefusedError(message)
+        self._index = index
         self.looks_at = int(described["looks_at"])
 
     def near(self, query: np.ndarray, count: int) -> np.ndarray:
         """Places of about the best `count` items for a query (float32 [D]), rising; int64 [up to count]."""
-        self._index.expansion_search = max(self.looks_at, count)
+        self._index.expansion_search = max(self.looks_at, count)  # type: ignore[misc] # its setter stands apart
         found = self._index.search(np.append(query, np.float32(1)), count)
         return np.sort(found.keys.astype(np.int64))

@@ -44,11 +44,12 @@ class Recommendation:
         users = users_of(request)
         _check_size(request, len(users))
         found = read(self._state, {"user_id": users})
-        wanted = request["filters"]
-        eligible = self._filters.eligible(wanted, self._offers.at(found.moment.t) if wanted else None)
+        eligible = self._filters.all
+        if request["filters"] is not None:
+            eligible = self._filters.eligible(request["filters"], self._offers.at(found.moment.t))
         seen = [self._seen(found, row) if request["exclude_seen"] else _NOTHING for row in range(len(users))]
         unknown = cold_start.of_histories(self._model, found.features, users)
-        queries = None if all(unknown) else run(self._model, found)
+        queries = np.zeros((len(users), 0)) if all(unknown) else run(self._model, found)
         ranked = self._ranked(queries, unknown, request, eligible, seen)
         answers, outcomes = [], []
         for row, (reason, mine) in enumerate(zip(unknown, ranked, strict=True)):
@@ -57,8 +58,7 @@ class Recommendation:
                 {ITEM: item, "score": score} for item, score in zip(ids, scores, strict=True)
             ]
             if request["reasons"]:
-                asked = queries is not None and reason is None
-                why = because(self._model, found, row, queries[row], mine) if asked else [[]] * len(items)
+                why = [[]] * len(items) if reason else because(self._model, found, row, queries[row], mine)
                 items = [{**item, "because_of": one} for item, one in zip(items, why, strict=True)]
             by = "popularity" if reason else "model"
             candidates = eligible.count - int(np.count_nonzero(eligible.among(seen[row])))
@@ -70,7 +70,7 @@ class Recommendation:
 
     def _ranked(
         self,
-        queries: np.ndarray | None,
+        queries: np.ndarray,
         unknown: list[str | None],
         request: Mapping[str, Any],
         eligible: Eligible,
@@ -82,7 +82,7 @@ class Recommendation:
         known = np.array([reason is None for reason in unknown])
         by_model, by_popularity = np.flatnonzero(known), np.flatnonzero(~known)
         found: dict[int, Ranked] = {}
-        if queries is not None:
+        if len(by_model):
             mine = self._retrieval.best(queries[by_model], wanted, eligible, [seen[row] for row in by_model])
             found |= dict(zip(by_model.tolist(), mine, strict=True))
         if len(by_popularity):

@@ -64,12 +64,16 @@ class Retrieval:
         share = self._items.share if eligible.places is None else self._items.share[eligible.places]
         if eligible.offset is not None:
             share = np.where(np.isfinite(eligible.offset), share, -np.inf)
-        return [_top(_without(share[None].copy(), [mine], eligible), k, eligible)[0] for mine in seen]
+        # one look for all of them, deep enough that what each has seen can be taken out
+        (most,) = _top(share[None], k + max(map(len, seen), default=0), eligible)
+        kept = [~np.isin(most.places, mine) for mine in seen]
+        return [Ranked(most.places[one][:k], most.scores[one][:k]) for one in kept]
 
     def _exact(self, queries: np.ndarray, k: int, eligible: Eligible, seen: Sequence[np.ndarray]) -> list[Ranked]:
-        vectors, offset = self._items.vectors, eligible.offset
         if eligible.places is not None:
-            vectors, offset = vectors[eligible.places], self._items.bias[eligible.places]
+            vectors, offset = self._items.vectors[eligible.places], self._items.bias[eligible.places]
+        else:
+            vectors, offset = self._items.vectors, eligible.offset
         n = len(vectors)
         group = max(1, len(self._scores) // max(n, 1))
         found: list[Ranked] = []

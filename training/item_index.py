@@ -59,7 +59,7 @@ def build_index(vectors: np.ndarray, bias: np.ndarray, queries: np.ndarray, path
 
 def near(index: Index, vectors: np.ndarray, bias: np.ndarray, query: np.ndarray, looks_at: int) -> np.ndarray:
     """Places of what a search finds, best first by their exact scores."""
-    index.expansion_search = looks_at
+    index.expansion_search = looks_at  # type: ignore[misc] # its setter stands apart
     places = np.sort(index.search(np.append(query, np.float32(1)), looks_at).keys.astype(np.int64))
     return places[np.argsort(-(vectors[places] @ query + bias[places]), kind="stable")]
 

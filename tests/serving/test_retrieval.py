@@ -146,7 +146,7 @@ def test_many_users_at_once_are_answered_as_one_by_one() -> None:
     rng = np.random.default_rng(0)
     items = items_of(rng.integers(-3, 4, (500, 3)))
     queries = rng.integers(-3, 4, (9, 3)).astype(np.float32)
-    eligible, seen = Filters(items).eligible(None, offers(catalogue_of(), items, 0)), [np.zeros(0, np.int64)] * 9
+    eligible, seen = Filters(items).all, [np.zeros(0, np.int64)] * 9
     whole, small = Retrieval(items), Retrieval(items)
     small._scores = small._scores[:1100]  # noqa: SLF001 - two users a group
     for one, other in zip(whole.best(queries, 7, eligible, seen), small.best(queries, 7, eligible, seen), strict=True):

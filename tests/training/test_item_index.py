@@ -45,7 +45,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Items, np.ndarray, 
 def test_recall_is_what_was_measured(built: tuple[Items, np.ndarray, ItemIndex, dict[str, float]]) -> None:
     """Of other queries than those measured with, at least the stated part of the 100 best is found, less 2 in 100."""
     items, queries, index, described = built
-    everything = Filters(items).eligible(None, offers(catalogue_of(), items, 0))
+    everything = Filters(items).all
     found = Retrieval(items, index).best(queries, DEEP, everything, [np.zeros(0, np.int64)] * len(queries))
     shares = []
     for query, ranked in zip(queries, found, strict=True):
