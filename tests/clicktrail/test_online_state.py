@@ -10,6 +10,7 @@ import sys
 import tempfile
 import uuid
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -146,7 +147,7 @@ def test_another_declaration_under_the_old_name_is_refused(place: Place) -> None
     """A changed view says what to do instead: declare _v2."""
     target = place()
     OnlineState(target).prepare(RECENT)
-    changed = Declaration(**{**RECENT.__dict__, "last": RECENT.last + 1})
+    changed = replace(RECENT, last=RECENT.last + 1)
     with pytest.raises(ValueError, match="recent_v2"):
         OnlineState(target).prepare(changed)
     with pytest.raises(ValueError, match="recent_v2"):
