@@ -1,4 +1,4 @@
-"""Compiles the loops that a bundle's reads need, where there is no state to read yet: `python -m serving.warm`.
+"""Compiles the loops that a bundle's answers need, where there is no state to read yet: `python -m serving.warm`.
 
 Run from the bundle's `src` while its image is built, so that the first start finds them in NUMBA_CACHE_DIR.
 """
@@ -11,6 +11,7 @@ from pathlib import Path
 from clicktrail.catalogue import HISTORY_SCHEMA, Catalogue
 from clicktrail.state_reader import compile_kernels
 from serving import manifest as manifests
+from serving.checks import check_goldens
 from serving.manifest import RefusedError
 from serving.model import Model
 
@@ -19,6 +20,7 @@ def main() -> int:
     """Compile for the bundle that this code lies in."""
     try:
         model = Model.load(manifests.read(Path(__file__).resolve().parent.parent.parent))
+        check_goldens(model)
     except RefusedError as error:
         sys.stderr.write(f"REFUSED: {error}\n")
         return 1
