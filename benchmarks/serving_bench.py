@@ -129,25 +129,32 @@ def bundle(bench: Bench) -> Iterator[Server]:
 def empty(bench: Bench, answer: bytes) -> Iterator[Server]:
     """The service that answers this to everything."""
     (bench.folder / "answer").write_bytes(answer)
-    with _peer(bench, "empty", "empty:Empty", PEER_ANSWER=str(bench.folder / "answer")) as server:
+    more = {"PEER_PATH": bench.path, "PEER_ANSWER": str(bench.folder / "answer")}
+    with _peer(bench, "empty", "empty:Empty", more) as server:
         yield server
 
 
 @contextmanager
 def naive(bench: Bench) -> Iterator[Server]:
     """The obvious service, over the same state."""
-    more = {
-        "PEER_EXPORT": str(bench.settings.runs / bench.size.task / RUN / "export"),
-        "PEER_WEIGHTS": str(bench.settings.home / WEIGHTS),
-    }
-    with _peer(bench, "naive", f"naive:{bench.size.task.capitalize()}", **more) as server:
+    with _peer(bench, "naive", f"naive:{bench.size.task.capitalize()}", obvious(bench)) as server:
         yield server
 
 
+def obvious(bench: Bench) -> dict[str, str]:
+    """What the obvious service reads of its environment."""
+    return {
+        **bench.environ,
+        "PEER_CONFIG": json.dumps(bench.config),
+        "PEER_EXPORT": str(bench.settings.runs / bench.size.task / RUN / "export"),
+        "PEER_WEIGHTS": str(bench.settings.home / WEIGHTS),
+    }
+
+
 @contextmanager
-def _peer(bench: Bench, name: str, target: str, **more: str) -> Iterator[Server]:
+def _peer(bench: Bench, name: str, target: str, more: dict[str, str]) -> Iterator[Server]:
     """A service of benchmarks/serving_peers, configured as the bundle's."""
-    environ = {**bench.environ, "PEER_CONFIG": json.dumps(bench.config), "PEER_PATH": bench.path, **more}
+    environ = {**bench.environ, "PEER_CONFIG": json.dumps(bench.config), **more}
     folder = CHECKOUT / "benchmarks" / "serving_peers"
     with served(name, target, folder, environ, bench.folder / f"{name}.log") as server:
         answer_of(bench, server)
