@@ -210,9 +210,9 @@ def measure(folder: Path, starts: int, rounds: int) -> dict[str, float]:
     figures = {f"{name}_start_s": round(median(took[name]), 2) for name in RUNTIMES}
     with ExitStack() as both:
         processes = {name: both.enter_context(_running(name, folder)) for name in RUNTIMES}
-        first = [np.array(one) for _, one in processes.values()]
-        if not np.allclose(*first, atol=1e-4):
-            message = f"the runtimes answer differently: {first}"
+        onnx, torch = (np.array(answered) for _, answered in processes.values())
+        if not np.allclose(onnx, torch, atol=1e-4):
+            message = f"the runtimes answer differently: {onnx} and {torch}"
             raise RuntimeError(message)
         for batch in BATCHES:
             turns = [{name: _ask(process, batch) for name, (process, _) in processes.items()} for _ in range(rounds)]
