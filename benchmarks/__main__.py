@@ -77,6 +77,7 @@ def commands(folder: Path) -> dict[str, list[str]]:
         "online_store": ["--store", "sqlite"],
         "parity": ["--reads", "100000"],
         "serving_runtime": [],
+        "retrieval": [],
     }
     known = {name: [name, *arguments] for name, arguments in known.items()}
     known |= {f"serving_{task}": ["serving", "--task", task] for task in PATHS}
