@@ -6,6 +6,7 @@ passed: its message may quote what was asked. Those of errors that speak of the 
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import logging
@@ -23,6 +24,7 @@ _OF_OTHERS = ("", "bentoml", "uvicorn.error", "circus")
 _OWN = "clicktrail"
 _ABOUT_US = (RefusedError, sqlite3.Error, OSError)
 _FRAMES = 6
+_HELD_S = 0.2
 
 
 class JsonLines(logging.Formatter):
@@ -66,12 +68,16 @@ def to_stdout(level: str) -> None:
 
 
 class AccessLog:
-    """A line a request. Written past `logging`, which takes as long as the rest of a request's telling."""
+    """A line a request. Written past `logging`, which takes as long as the rest of a request's telling.
+
+    On an event loop the lines of a fifth of a second are written together: a write costs more than all the rest of it.
+    """
 
     def __init__(self, model: str, stream: TextIO | None = None) -> None:
         """`model` is the bundle's tag; lines go to stdout by default."""
         self._model = json.dumps(model)
         self._stream = stream or sys.stdout
+        self._held: list[str] = []
 
     def line(self, request_id: str, status: int, ms: float, rows: int, now: float) -> None:
         """A request was answered; `request_id` needs no escaping, `now` is the wall clock in seconds."""
@@ -80,6 +86,16 @@ class AccessLog:
             f'{{"time": "{_text(now)}", "level": "{level}", "event": "request", "request_id": "{request_id}", '
             f'"model": {self._model}, "status": {status}, "ms": {ms:.3f}, "rows": {rows}}}\n'
         )
+        self._held.append(text)
+        if len(self._held) == 1:
+            try:
+                asyncio.get_running_loop().call_later(_HELD_S, self.flush)
+            except RuntimeError:  # no loop runs
+                self.flush()
+
+    def flush(self) -> None:
+        """Write the lines that are held."""
+        text, self._held = "".join(self._held), []
         with contextlib.suppress(OSError, ValueError):  # nobody reads stdout any more: that is no reason not to answer
             self._stream.write(text)
             self._stream.flush()

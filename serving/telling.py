@@ -62,10 +62,11 @@ class Teller:
         self._stood = 0
         self._decisions: DecisionLog | None = None
         if settings.decision_share:
+            costs = settings.fraud_costs.read_text(encoding="utf-8") if settings.fraud_costs else ""
             self._decisions = DecisionLog(
                 settings.decisions,
                 task,
-                DecisionTable(task, self._tag, ENDPOINTS[task].fields, model.declarations),
+                DecisionTable(task, self._tag, ENDPOINTS[task].fields, model.declarations, costs),
                 self._metrics,
                 share=settings.decision_share,
                 days=settings.decision_days,
@@ -100,6 +101,8 @@ class Teller:
 
     def close(self) -> None:
         """Write what is held."""
+        if self._access is not None:
+            self._access.flush()
         if self._decisions is not None:
             self._decisions.close()
 
