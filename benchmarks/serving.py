@@ -132,7 +132,10 @@ def batch(bench: Bench, ours: Server) -> dict[str, Any]:
     )
     step = ours.load(order)
     _show(ours, step)
-    return {"users_per_s_batch32": round(step.per_s * _TOGETHER) if not step.failed else None}
+    return {
+        "users_per_s_batch32": None if step.failed else round(step.per_s * _TOGETHER),
+        "batch32_cpu_ms_a_user": round(step.cpu_ms / _TOGETHER, 3),
+    }
 
 
 def ready(bench: Bench) -> dict[str, Any]:
@@ -147,9 +150,9 @@ def ready(bench: Bench) -> dict[str, Any]:
 
 def environment_size(bench: Bench) -> dict[str, Any]:
     """Megabytes (10^6 bytes) of what the requirements install into an empty folder."""
-    uv = Path(sys.executable).with_name("uv")
+    uv = str(Path(sys.executable).with_name("uv"))
     with tempfile.TemporaryDirectory() as folder:
-        needed = bench.bento / "env" / "python" / "requirements.txt"
+        needed = str(bench.bento / "env" / "python" / "requirements.txt")
         subprocess.run(
             [uv, "pip", "install", "-q", "--python", sys.executable, "--target", folder, "-r", needed], check=True
         )
@@ -161,7 +164,7 @@ def profile(bench: Bench) -> dict[str, Any]:
     """The bundle's own code in one process, without HTTP; see benchmarks/serving_profile.py."""
     bodies = bench.bodies("profiled", requests(bench.size.task, bench.size.users, _PROFILED))
     script = Path(__file__).with_name("serving_profile.py")
-    command = [sys.executable, script, bench.bento, bench.size.task, bench.path, bodies]
+    command = [sys.executable, str(script), str(bench.bento), bench.size.task, bench.path, bodies]
     done = subprocess.run(command, cwd=bench.folder, env=bench.environ, check=True, stdout=subprocess.PIPE, text=True)
     *told, last = done.stdout.splitlines()
     print("\n".join(told))

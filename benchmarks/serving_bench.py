@@ -167,9 +167,11 @@ def answer_of(bench: Bench, server: Server) -> bytes:
     Raises:
         RuntimeError: an error.
     """
-    status, deadline = HTTPStatus.GATEWAY_TIMEOUT, time.monotonic() + _COMPILING_S
+    deadline = time.monotonic() + _COMPILING_S
+    body = requests(bench.size.task, bench.size.users, 1)[0]
+    status, answer = server.ask(bench.path, body)
     while status == HTTPStatus.GATEWAY_TIMEOUT and time.monotonic() < deadline:
-        status, answer = server.ask(bench.path, requests(bench.size.task, bench.size.users, 1)[0])
+        status, answer = server.ask(bench.path, body)
     if status != HTTPStatus.OK:
         message = f"{server.name} answers {status}: {answer.decode(errors='replace')}"
         raise RuntimeError(message)

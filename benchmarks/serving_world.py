@@ -149,8 +149,7 @@ def _leave_run(settings: Settings, size: Size) -> None:
         encoder = replace(config.encoder, family="transformer", width=_WIDTH, layers=_BLOCKS)
         config = replace(config, encoder=encoder)
         task = replace(task, sequences=tuple(replace(one, last=size.length) for one in task.sequences))
-    few = {"train_examples": _EXAMPLES, "validation_examples": 500, "test_examples": 500}
-    config = replace(config, **few)
+    config = replace(config, train_examples=_EXAMPLES, validation_examples=500, test_examples=500)
     folder, _ = training_set(task, config, settings)
     data = load(folder)
     if data.items is not None:
