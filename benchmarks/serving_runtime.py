@@ -93,8 +93,9 @@ def _size(package: str) -> int:
 
 def encoding() -> Encoding:
     """As training would fit it: every item known, prices in quantiles."""
-    from clicktrail.encoding import Encoding, rows_of_lists
+    from clicktrail.encoding import Encoding
     from clicktrail.input_spec import InputSpec, SequenceSpec
+    from clicktrail.rows import rows_of_lists
 
     sequence = SequenceSpec(
         view=_VIEW, last=LENGTH, categories=("item_id", "event_type"), numbers=("price_minor",), rise=True
@@ -145,7 +146,8 @@ def write_model(folder: Path) -> None:
     (folder / "encoding.json").write_text(json.dumps(fitted.to_json()))
     for batch in BATCHES:
         views, t = histories(batch)
-        np.savez(folder / f"asked_{batch}.npz", **fitted.encode_lists(views, {}, t))
+        arrays: dict[str, Any] = fitted.encode_lists(views, {}, t)
+        np.savez(folder / f"asked_{batch}.npz", **arrays)
 
 
 # ---- a runtime in its own process
@@ -157,7 +159,8 @@ def answer(runtime: str, folder: Path) -> None:
     run = {"onnx": _onnx, "torch": _torch}[runtime](folder)
     print(json.dumps(run(asked[1])[0, :4].tolist()), flush=True)
     for line in sys.stdin:
-        arrays, took = asked[int(line)], []
+        arrays = asked[int(line)]
+        took: list[float] = []
         until = time.perf_counter() + 0.3
         while time.perf_counter() < until or not took:
             began = time.perf_counter()

@@ -25,7 +25,7 @@ class SharedLocator(UserWideCacheLocator):
     def __init__(self, py_func: Any, py_file: str) -> None:  # noqa: ANN401 - numba's
         """As numba calls it: a function, and the file that it stands in."""
         super().__init__(py_func, py_file)
-        base = Path(config.CACHE_DIR) if config.CACHE_DIR else Path(self._cache_path).parent
+        base = Path(config.CACHE_DIR) if config.CACHE_DIR else Path(self.get_cache_path()).parent
         self._cache_path = str(base / f"clicktrail-{content()}")
 
     @classmethod
