@@ -138,6 +138,11 @@ image: setup ## container image of the newest bundle (TASK=fraud), or of intake 
 	folder=$$(bentoml get clicktrail-$(TASK):latest -o path); name=clicktrail-$(TASK); \
 	exec $(DOCKER) build -f "$$folder/env/docker/Dockerfile" -t $$name:$$(basename "$$folder") -t $$name:latest "$$folder"
 
+.PHONY: score-batch
+score-batch: setup ## answer a file of requests: TASK=retention IN=file.parquet or .csv OUT=file.parquet (BUNDLE=, ARGS=)
+	@test -n "$(or $(BUNDLE),$(TASK))" -a -n "$(IN)" -a -n "$(OUT)" || { echo "say which, from where and where to: make score-batch TASK=retention IN=users.csv OUT=scores.parquet"; exit 2; }
+	@$(AS_BUILT) python -m serving.score_batch --bundle "$(or $(BUNDLE),clicktrail-$(TASK):latest)" --in "$(IN)" --out "$(OUT)" $(ARGS)
+
 # ---- live events
 
 .PHONY: intake stream

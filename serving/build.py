@@ -50,7 +50,7 @@ from serving.sources import OURS, Sources, needed
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 
-ENTRIES = ("serving.service", "serving.verify", "serving.warm", "serving.decide_again")
+ENTRIES = ("serving.service", "serving.verify", "serving.warm", "serving.decide_again", "serving.score_batch")
 
 CONSTRAINTS = "env/python/constraints.txt"
 """Versions of what the requirements need in their turn: an image is to hold what was tested."""
@@ -66,8 +66,8 @@ _ITEM_INDEX = "serving.item_index"
 _PLAIN = {".onnx", ".data", ".json", ".parquet", ".npy", ".usearch", ".md", ".txt"}
 """Kinds of files that hold data alone; anything else (a pickle, a checkpoint) could hold code."""
 
-_ON_DEMAND = ("cryptography",)
-"""Packages that a function of ours imports, which a service may be asked to run: where signatures are demanded."""
+_ON_DEMAND = ("cryptography", "tqdm")
+"""Packages that a function of ours imports: where signatures are demanded, and where a file is scored."""
 
 _FROM_RUN = ("metrics.json", "model_card.md")
 

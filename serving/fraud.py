@@ -50,8 +50,16 @@ class Fraud:
         answers, outcomes = self._decided(found, [request])
         return Decision(answer=answers[0], request=request, read=found, outcomes=outcomes)
 
-    def decide_rows(self, requests: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Answers to many payments, each at its own time, with one read of the state and one run of the model."""
+    def decide_rows(self, requests: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """Answers to many payments, each at its own time, with one read of the state and one run of the model.
+
+        Events that came with them do not count.
+
+        Raises:
+            InvalidRequestError: one of the payments lies in the future.
+        """
+        for one in requests:
+            self._refuse_the_future(one["event_timestamp"])
         now = self._state.moment().t
         times = np.array([now if one["event_timestamp"] is None else one["event_timestamp"] for one in requests])
         found = read(self._state, {name: [one[name] for one in requests] for name in requests[0]}, at=times)

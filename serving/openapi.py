@@ -7,7 +7,7 @@ from typing import Any
 from serving.endpoints import ENDPOINTS
 from serving.schema import MAX_TEXT, Field
 
-_ANSWER: dict[str, dict[str, Any]] = {
+TOLD: dict[str, dict[str, Any]] = {
     "model": {"type": "string", "description": "tag of the bundle that answered"},
     "cold_start": {"type": "boolean", "description": "whether something about the request was unknown"},
     "cold_start_reason": {"type": ["string", "null"], "description": "what was unknown"},
@@ -16,6 +16,7 @@ _ANSWER: dict[str, dict[str, Any]] = {
     "feature_age_seconds": {"type": "number", "description": "read time less the newest knowledge of the state"},
     "feature_offset": {"type": "integer", "description": "log offset that the state has applied"},
 }
+"""JSON schemas of what every answer says about itself."""
 
 
 def openapi(task: str) -> dict[str, Any]:
@@ -46,7 +47,7 @@ def openapi(task: str) -> dict[str, Any]:
                     "responses": {
                         "200": {
                             "description": "the answer",
-                            "content": _json({"type": "object", "properties": {**endpoint.answer, **_ANSWER}}),
+                            "content": _json({"type": "object", "properties": {**endpoint.answer, **TOLD}}),
                         },
                         "400": {"description": "a field breaks a rule", "content": _json(refused)},
                         "413": {"description": "the body is too large"},

@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory(prefix="clicktrail-verify-") as scratch:
         try:
-            root = _folder(given.bundle, Path(scratch))
+            root = folder_of(given.bundle, Path(scratch))
             manifest = manifests.read(root)
             inside = root / SOURCE == _HERE
             if not inside:
@@ -48,7 +48,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _folder(bundle: str, scratch: Path) -> Path:
+def folder_of(bundle: str, scratch: Path) -> Path:
+    """The folder of a Bento that goes by its tag, its path or the path of an exported file, unpacked into `scratch`.
+
+    Raises:
+        RefusedError: there is none.
+    """
     path = Path(bundle).expanduser()
     if path.is_dir():
         return path.resolve()

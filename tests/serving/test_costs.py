@@ -67,7 +67,7 @@ def test_costs_are_read_strictly(change: dict[str, Any], said: str) -> None:
 
 
 def test_a_deployment_has_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """CLICKTRAIL_FRAUD_COSTS stands before the bundle's costs; a file that cannot be read is named, a bundle without."""
+    """CLICKTRAIL_FRAUD_COSTS stands before the bundle's costs; a file that cannot be read is named."""
     file = tmp_path / "costs.json"
     file.write_text(json.dumps(CONTENT | {"review": {"fixed_minor": 7, "finds": 0.5}}))
     assert costs.chosen({"costs": CONTENT}).review_minor == 300
