@@ -1,8 +1,8 @@
 """Where services keep their decisions: Parquet files of a day each task, and who may no longer be in them.
 
 `decisions/<task>/date=2026-03-31/part-....parquet` of a shop, the day by the wall clock in UTC. A file is written aside
-and renamed, by one process, and is never added to. Its metadata has the declarations of the features in it. What writes
-the rows is serving/decision_log.py.
+and renamed, by one process, and is never added to. Its metadata has the declarations of the features in it, and the
+costs that a deployment had given its service. What writes the rows is serving/decision_log.py.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from clicktrail.entity_ids import in_the_dark
 from clicktrail.publish import publish_bytes, publish_file
 
 _DECLARATIONS = b"clicktrail.declarations"
+_COSTS = b"clicktrail.costs"
 _MARK = "forgotten.json"
 
 
@@ -49,14 +50,20 @@ def files(decisions: Path, task: str = "*") -> list[Path]:
     return sorted(decisions.glob(f"{task}/date=*/part-*.parquet"))
 
 
-def with_declarations(schema: pa.Schema, declarations: Sequence[Declaration]) -> pa.Schema:
-    """A schema whose files say what their features are."""
-    return schema.with_metadata({_DECLARATIONS: json.dumps([to_json(one) for one in declarations]).encode()})
+def described(schema: pa.Schema, declarations: Sequence[Declaration], costs: str) -> pa.Schema:
+    """A schema whose files say what their features are, and the costs that a service was given (JSON text or empty)."""
+    told = {_DECLARATIONS: json.dumps([to_json(one) for one in declarations]).encode(), _COSTS: costs.encode()}
+    return schema.with_metadata(told)
 
 
 def declarations_of(schema: pa.Schema) -> list[Declaration]:
     """The declarations of the features in a file."""
     return [from_json(one) for one in json.loads(schema.metadata[_DECLARATIONS])]
+
+
+def costs_of(schema: pa.Schema) -> str:
+    """The costs that the service was given, JSON text; empty where it had those of its bundle."""
+    return str(schema.metadata[_COSTS].decode())
 
 
 def publish(decisions: Path, path: Path, table: pa.Table) -> int:
@@ -108,4 +115,13 @@ def _without(table: pa.Table, mark: Forgotten) -> pa.Table:
 
 
 def _write(table: pa.Table, path: Path) -> None:
-    pq.write_table(table, path, compression="zstd")
+    # dictionaries of texts alone: of numbers, which seldom repeat, they cost a third more and are no smaller
+    texts = [name for field in table.schema for name in _texts(field)]
+    pq.write_table(table, path, compression="zstd", use_dictionary=texts, write_statistics=["request_id", "received"])
+
+
+def _texts(field: pa.Field) -> list[str]:
+    """The Parquet column of a field, where it holds texts."""
+    if pa.types.is_list(field.type):
+        return [f"{field.name}.list.element"] if pa.types.is_string(field.type.value_type) else []
+    return [field.name] if pa.types.is_string(field.type) else []

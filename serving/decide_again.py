@@ -110,7 +110,8 @@ def decide_again(model: Model, rows: pa.Table) -> dict[str, Any]:
     fields = ENDPOINTS[model.manifest.task].fields
     as_integers = pa.table({name: _plain(column) for name, column in zip(rows.column_names, rows.columns, strict=True)})
     request = request_of(as_integers.to_pylist(), fields)
-    request |= {field.name: True for field in fields if field.name in _REASONS and field.kind == "boolean"}
+    if rows.num_rows == 1:  # of many it would take long
+        request |= {field.name: True for field in fields if field.name in _REASONS}
     decision = Predictor(model, KeptState(rows, model)).decide(request)
     return {"model": model.manifest.tag, "outcomes": list(decision.outcomes), "answer": decision.answer}
 

@@ -28,7 +28,7 @@ SECONDS = 10.0
 ROWS = 2_000
 """As soon as so many are held they are written at once."""
 
-ROOM = 20_000
+ROOM = 10_000
 """Rows that may be held; further ones are dropped and counted, since memory is for answers."""
 
 _DAY_US = 86_400 * MICROSECONDS

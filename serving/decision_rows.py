@@ -15,7 +15,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from clicktrail.decision_files import with_declarations
+from clicktrail.decision_files import described
 from clicktrail.declarations import Declaration
 from clicktrail.read_log import plain
 from clicktrail.state_reader import ReadResult, together
@@ -49,6 +49,11 @@ OUTCOMES: dict[str, pa.DataType] = {
 }
 """What tasks decide, by the names that they use; what is not among them is kept as JSON text in `more`."""
 
+_PIECE = 256
+"""Requests at a time: every column looks at all of them, which takes a third less while they fit into a cache."""
+
+_HAVE_COLUMNS = {*OUTCOMES, "answered_by"}
+
 _TYPES: dict[str, pa.DataType] = {
     "text": pa.string(),
     "integer": pa.int64(),
@@ -68,31 +73,39 @@ class Noted:
     decision: Decision
 
 
-_Value = Callable[[Noted, int, Mapping[str, Any], Mapping[str, Any]], Any]
-"""A value of a row from the request, the number of the row, its outcome, and what the answer says of it."""
+_Row = tuple[Noted, int, Mapping[str, Any], Mapping[str, Any]]
+"""A row: its request, its number in it, its outcome, and what the answer says of it."""
+
+_Values = Callable[[Sequence[_Row]], list[Any]]
+"""A column of many rows at once: value by value it would take three times as long."""
 
 
 class DecisionTable:
     """How the decisions of one bundle become a table."""
 
-    def __init__(self, task: str, tag: str, fields: Sequence[Field], declarations: Sequence[Declaration]) -> None:
-        """The columns: of a task, from its request fields and the declarations of its features."""
-        columns: dict[str, tuple[pa.DataType, _Value]] = {
-            "request_id": (pa.string(), lambda noted, *_: noted.request_id),
-            "row": (pa.int32(), lambda _, row, *__: row),
-            "received": (TIME, lambda noted, *_: noted.received),
-            "latency_us": (pa.int64(), lambda noted, *_: noted.latency_us),
-            "task": (pa.string(), lambda *_: task),
-            "model": (pa.string(), lambda *_: tag),
+    def __init__(
+        self, task: str, tag: str, fields: Sequence[Field], declarations: Sequence[Declaration], costs: str = ""
+    ) -> None:
+        """The columns: of a task, from its request fields and the declarations of its features.
+
+        `costs` are those of the deployment, JSON text, where it has others than the bundle.
+        """
+        columns: dict[str, tuple[pa.DataType, _Values]] = {
+            "request_id": (pa.string(), lambda rows: [noted.request_id for noted, *_ in rows]),
+            "row": (pa.int32(), lambda rows: [number for _, number, *_ in rows]),
+            "received": (TIME, lambda rows: [noted.received for noted, *_ in rows]),
+            "latency_us": (pa.int64(), lambda rows: [noted.latency_us for noted, *_ in rows]),
+            "task": (pa.string(), lambda rows: [task] * len(rows)),
+            "model": (pa.string(), lambda rows: [tag] * len(rows)),
             **{key: (pa.string(), _read(key)) for key in _entity_keys(declarations)},
-            "offset": (pa.int64(), lambda noted, *_: noted.decision.read.moment.offset),
-            "t": (TIME, lambda noted, *_: noted.decision.read.moment.t),
-            "as_of": (TIME, lambda noted, row, *_: noted.decision.read.features.as_of[row]),
-            "watermark": (TIME, lambda noted, *_: noted.decision.read.moment.watermark),
-            "answered_by": (pa.string(), lambda *found: found[3].get("answered_by")),
-            "cold_start": (pa.bool_(), lambda *found: found[3].get("cold_start")),
+            "offset": (pa.int64(), lambda rows: [noted.decision.read.moment.offset for noted, *_ in rows]),
+            "t": (TIME, lambda rows: [noted.decision.read.moment.t for noted, *_ in rows]),
+            "as_of": (TIME, lambda rows: [noted.decision.read.features.as_of[number] for noted, number, *_ in rows]),
+            "watermark": (TIME, lambda rows: [noted.decision.read.moment.watermark for noted, *_ in rows]),
+            "answered_by": (pa.string(), lambda rows: [said.get("answered_by") for *_, said in rows]),
+            "cold_start": (pa.bool_(), lambda rows: [said.get("cold_start") for *_, said in rows]),
             **{name: (type_, _outcome(name)) for name, type_ in OUTCOMES.items()},
-            "more": (pa.string(), _more),
+            "more": (pa.string(), lambda rows: [_more(outcome) for *_, outcome, _ in rows]),
             **{REQUEST + field.name: _asked(field) for field in fields if field.name != USERS},
         }
         for view in (one.name for one in declarations):
@@ -105,12 +118,15 @@ class DecisionTable:
         self._features = {one.name: one.outputs for one in declarations}
         named = [(f"{view}__{name}", type_) for view, of in self._features.items() for name, type_ in of.items()]
         types = [(name, type_) for name, (type_, _) in columns.items()]
-        self.schema = with_declarations(pa.schema([*types, *named]), declarations)
+        self.schema = described(pa.schema([*types, *named]), declarations, costs)
 
     def rows(self, batch: Sequence[Noted]) -> pa.Table:
         """The rows of some requests, at least one, in their order."""
+        return pa.concat_tables(self._piece(batch[at : at + _PIECE]) for at in range(0, len(batch), _PIECE))
+
+    def _piece(self, batch: Sequence[Noted]) -> pa.Table:
         rows = [row for noted in batch for row in _rows(noted)]
-        arrays = [pa.array([value(*row) for row in rows], type_) for type_, value in self._columns.values()]
+        arrays = [pa.array(values(rows), type_) for type_, values in self._columns.values()]
         for view, outputs in self._features.items():
             columns = _columns([noted.decision.read.features.results[view] for noted in batch])
             arrays += [_cast(columns[name], type_) for name, type_ in outputs.items()]
@@ -145,43 +161,46 @@ def _cast(column: pa.Array, type_: pa.DataType) -> pa.Array:
     return column if column.type == type_ else column.cast(type_)
 
 
-def _rows(noted: Noted) -> Iterable[tuple[Noted, int, Mapping[str, Any], Mapping[str, Any]]]:
+def _rows(noted: Noted) -> Iterable[_Row]:
     answer = noted.decision.answer
     answers = answer.get("answers")
-    for row, outcome in enumerate(noted.decision.outcomes):
-        yield noted, row, outcome, {**answer, **answers[row]} if answers else answer
+    for number, outcome in enumerate(noted.decision.outcomes):
+        yield noted, number, outcome, {**answer, **answers[number]} if answers else answer
 
 
 def _entity_keys(declarations: Sequence[Declaration]) -> list[str]:
     return sorted({"user_id", *(key for one in declarations for key in one.entity_keys)})
 
 
-def _read(key: str) -> _Value:
-    def value(noted: Noted, row: int, *_: object) -> Any:  # noqa: ANN401 - an id
-        found = noted.decision.read.fields.get(key)
-        return None if found is None else found[row]
+def _read(key: str) -> _Values:
+    def values(rows: Sequence[_Row]) -> list[Any]:
+        found = [(noted.decision.read.fields.get(key), number) for noted, number, *_ in rows]
+        return [None if ids is None else ids[number] for ids, number in found]
 
-    return value
-
-
-def _of_view(what: str, view: str) -> _Value:
-    return lambda noted, row, *_: getattr(noted.decision.read.features.results[view], what)[row]
+    return values
 
 
-def _asked(field: Field) -> tuple[pa.DataType, _Value]:
-    name, as_text = field.name, field.kind not in _TYPES
-
-    def value(noted: Noted, row: int, *_: object) -> Any:  # noqa: ANN401 - JSON data
-        found = noted.decision.request.get(name)
-        return found if not as_text or found is None else json.dumps(found) if row == 0 else None
-
-    return _TYPES.get(field.kind, pa.string()), value
+def _of_view(what: str, view: str) -> _Values:
+    return lambda rows: [
+        getattr(noted.decision.read.features.results[view], what)[number] for noted, number, *_ in rows
+    ]
 
 
-def _outcome(name: str) -> _Value:
-    return lambda *found: found[2].get(name)
+def _asked(field: Field) -> tuple[pa.DataType, _Values]:
+    name = field.name
+    if field.kind in _TYPES:
+        return _TYPES[field.kind], lambda rows: [noted.decision.request.get(name) for noted, *_ in rows]
+    return pa.string(), lambda rows: [
+        None if number or (found := noted.decision.request.get(name)) is None else json.dumps(found)
+        for noted, number, *_ in rows
+    ]
 
 
-def _more(_: Noted, __: int, outcome: Mapping[str, Any], ___: Mapping[str, Any]) -> str | None:
-    rest = {name: value for name, value in outcome.items() if name not in OUTCOMES and name != "answered_by"}
-    return json.dumps(rest, default=str) if rest else None
+def _outcome(name: str) -> _Values:
+    return lambda rows: [outcome.get(name) for *_, outcome, _ in rows]
+
+
+def _more(outcome: Mapping[str, Any]) -> str | None:
+    if outcome.keys() <= _HAVE_COLUMNS:
+        return None
+    return json.dumps({name: value for name, value in outcome.items() if name not in _HAVE_COLUMNS}, default=str)

@@ -27,10 +27,14 @@ _UUID7 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-
 
 @dataclass(frozen=True, kw_only=True)
 class Kept:
-    """All rows of one decided request, in their order, and the declarations of its features."""
+    """All rows of one decided request, in their order, and the declarations of its features.
+
+    `costs`: those that the service was given, JSON text; empty where it had those of its bundle.
+    """
 
     rows: pa.Table
     declarations: tuple[Declaration, ...]
+    costs: str = ""
 
     @property
     def task(self) -> str:
@@ -106,7 +110,6 @@ def _kept(path: Path, request_id: str) -> list[Kept]:
     """The decisions of a request in one file."""
     table = pq.read_table(path, partitioning=None, filters=pc.field("request_id") == request_id)
     declarations = tuple(decision_files.declarations_of(table.schema))
-    return [
-        Kept(rows=table.filter(pc.equal(table["received"], moment)).sort_by("row"), declarations=declarations)
-        for moment in pc.unique(table["received"])
-    ]
+    costs = decision_files.costs_of(table.schema)
+    requests = [table.filter(pc.equal(table["received"], moment)) for moment in pc.unique(table["received"])]
+    return [Kept(rows=rows.sort_by("row"), declarations=declarations, costs=costs) for rows in requests]

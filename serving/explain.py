@@ -25,16 +25,19 @@ from clicktrail.declarations import Declaration, from_json
 from clicktrail.event_log import EventLog
 from clicktrail.settings import Settings, load
 from serving import manifest as manifests
-from serving.decision_rows import KNOWN, OUTCOMES
+from serving.decision_rows import KNOWN, OUTCOMES, REQUEST
 from serving.decisions import Kept, find
 from serving.explain_text import render
 from serving.manifest import BUNDLE, SOURCE, RefusedError
 from serving.offline_features import rebuilt
 
+_COSTS = "CLICKTRAIL_FRAUD_COSTS"
+_RECENT = f"{REQUEST}recent_events"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Again:
-    """What a bundle decides of the rows of a request [R], and what its answer says of the why.
+    """What a bundle decides of the rows of a request [R], and what it says of each.
 
     `same`: whether that is what was decided. `from_the_log`: views that were not read then, computed from the event
     log. `problem`: why it could not be asked.
@@ -42,7 +45,7 @@ class Again:
 
     model: str
     outcomes: list[dict[str, Any]]
-    why: list[Any]
+    answers: list[dict[str, Any]]
     same: bool | None
     from_the_log: list[str]
     problem: str | None = None
@@ -93,21 +96,20 @@ def ask(settings: Settings, kept: Kept, tag: str) -> Again:
             raise RefusedError(message)
         manifests.check_files(manifest)  # its code is about to run
         rows, filled = _with_all_views(settings, kept, root)
-        found = _asked(root, rows)
+        found = _asked(root, rows, kept.costs)
     except ValueError as error:
-        return Again(model=tag, outcomes=[], why=[], same=None, from_the_log=[], problem=str(error))
+        return Again(model=tag, outcomes=[], answers=[], same=None, from_the_log=[], problem=str(error))
     if "missing" in found:
         problem = f"it reads views that were not read then: {', '.join(found['missing'])}"
-        return Again(model=found["model"], outcomes=[], why=[], same=None, from_the_log=filled, problem=problem)
+        return Again(model=found["model"], outcomes=[], answers=[], same=None, from_the_log=filled, problem=problem)
     outcomes = [
         {name: value for name, value in one.items() if value is not None and name != "answered_by"}
         for one in found["outcomes"]
     ]
-    answers = found["answer"].get("answers", [found["answer"]])
     return Again(
         model=found["model"],
         outcomes=outcomes,
-        why=[one.get("reasons") or one.get("drivers") for one in answers],
+        answers=found["answer"].get("answers", [found["answer"]]),
         same=outcomes == [_decided(row) for row in kept.rows.to_pylist()],
         from_the_log=filled,
     )
@@ -119,6 +121,8 @@ def _decided(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _differing(settings: Settings, kept: Kept) -> tuple[dict[str, list[Any]] | None, str | None]:
+    if kept.rows.column_names.count(_RECENT) and kept.rows[_RECENT][0].as_py() not in (None, "[]"):
+        return None, "events came with the request, which the log may not have had"
     log = EventLog(settings.log)
     if not log.epoch:
         return None, f"there is no event log at {settings.log}"
@@ -162,11 +166,14 @@ def _with_all_views(settings: Settings, kept: Kept, root: Path) -> tuple[pa.Tabl
     return rows, sorted(names)
 
 
-def _asked(root: Path, rows: pa.Table) -> dict[str, Any]:
-    environ = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+def _asked(root: Path, rows: pa.Table, costs: str) -> dict[str, Any]:
+    environ = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", _COSTS)}
     with tempfile.TemporaryDirectory(prefix="clicktrail-explain-") as scratch:
         path = Path(scratch) / "rows.parquet"
         pq.write_table(rows, path)
+        if costs:
+            environ[_COSTS] = str(Path(scratch) / "costs.json")
+            Path(environ[_COSTS]).write_text(costs, encoding="utf-8")
         done = subprocess.run(
             [sys.executable, "-m", "serving.decide_again", str(path)],
             cwd=root / SOURCE,

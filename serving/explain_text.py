@@ -75,14 +75,12 @@ def _outcome(decided: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _why(again: Again, number: int) -> Iterator[str]:
-    why = again.why[number] if number < len(again.why) else None
-    for reason in why or ():
-        text = (
-            ", ".join(f"{name} {_short(value)}" for name, value in reason.items())
-            if isinstance(reason, dict)
-            else reason
-        )
-        yield f"  because: {text}"
+    answer = again.answers[number] if number < len(again.answers) else {}
+    for one in answer.get("reasons") or answer.get("drivers") or ():
+        yield f"  because: {one['text']} ({one['direction']} it by {abs(one['contribution']):.2f} log odds)"
+    for item in answer.get("items", ())[:_SHOWN]:
+        if item.get("because_of"):
+            yield f"  {item['item_id']} because of {', '.join(one['item_id'] for one in item['because_of'])}"
 
 
 def _checks(found: Explained) -> Iterator[str]:

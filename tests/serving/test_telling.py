@@ -8,6 +8,7 @@ import logging
 import re
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -19,6 +20,8 @@ from prometheus_client import CollectorRegistry
 
 from clicktrail import decision_files
 from serving.decision import Mark
+from serving.decisions import find
+from serving.explain import ask
 from serving.logs import AccessLog, JsonLines
 from serving.manifest import RefusedError
 from serving.metrics import Metrics
@@ -157,9 +160,15 @@ def test_figures_are_of_one_server(servers: dict[str, Server], bundles: Bundles)
 
 @pytest.mark.slow
 def test_a_service_that_ends_has_told_all_but_who(bundles: Bundles, tmp_path: Path) -> None:
-    """Ended in the middle it keeps every decision; its log is JSON that names no user, item or card, errors or not."""
-    home = bundles.environ(CLICKTRAIL_HOME=str(bundles.settings.home))
-    server = start("clicktrail-fraud:latest", tmp_path, tmp_path / "log", home)
+    """Ended in the middle it keeps every decision, and the costs behind it; its log is JSON that names nobody."""
+    costs = {
+        "review": {"fixed_minor": 1e9, "finds": 1},
+        "missed_fraud": {"share": 1, "fixed_minor": 0},
+        "false_decline": {"share": 0, "fixed_minor": 0},
+    }
+    (tmp_path / "costs.json").write_text(json.dumps(costs))
+    environ = bundles.environ(CLICKTRAIL_FRAUD_COSTS=str(tmp_path / "costs.json"))
+    server = start("clicktrail-fraud:latest", tmp_path, tmp_path / "log", environ)
     wait_until_ready(server)
     private = {"user_id": "someone-real", "card_id": "4111-1111", "terminal_id": "the-corner-shop"}
     ids = [f"ending-{number}" for number in range(20)]
@@ -177,6 +186,9 @@ def test_a_service_that_ends_has_told_all_but_who(bundles: Bundles, tmp_path: Pa
         if row["request_id"] in ids
     ]
     assert [(row["request_id"], row["user_id"]) for row in kept] == [(one, "someone-real") for one in ids]
+    (first,) = find(bundles.settings, ids[0])
+    assert first.rows["action"].to_pylist() == ["decline"]  # the bundle's own costs would have it reviewed
+    assert ask(replace(bundles.settings, bentoml_home=bundles.store), first, first.model).same is True
     said = server.log.read_text()
     lines = [json.loads(line) for line in said.splitlines() if line.startswith("{")]
     assert [one["request_id"] for one in lines if one["event"] == "request"][: len(ids)] == ids
