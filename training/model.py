@@ -222,10 +222,9 @@ class ServedModel(nn.Module):
         given = dict(zip(self.names, arrays, strict=True))
         h_BD = {}
         for one in self.model.spec.sequences:
-            h_BLD = self.model.states(one.view, given[f"{one.view}__ids"], given[f"{one.view}__numbers"])
             length_B = given[f"{one.view}__length"]
-            last_B11 = (length_B - 1).clamp(min=0)[:, None, None].expand(-1, 1, h_BLD.shape[2])
-            read_BD = h_BLD.gather(1, last_B11)[:, 0]
+            x_BLD = self.model.events[one.view](given[f"{one.view}__ids"], given[f"{one.view}__numbers"])
+            read_BD = self.model.encoders[one.view].last(x_BLD, length_B)
             h_BD[one.view] = torch.where(length_B[:, None] == 0, self.model.empty[one.view], read_BD)
         out = self.model.query(h_BD, given["request_ids"], given["request_numbers"])
         return out if self.model.head == NEXT_ITEM else torch.sigmoid(out)

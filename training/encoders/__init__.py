@@ -1,7 +1,7 @@
 """Sequence encoders behind one signature, one family a file.
 
-An encoder is a `torch.nn.Module` whose forward takes `x_BLD` (float, padded to the right) and gives `h_BLD`:
-h at position p has seen x[0..p] and nothing later, so padding to the right changes nothing that is read.
+An encoder takes `x_BLD` (float, padded to the right) and gives `h_BLD`: h at position p has seen x[0..p] and nothing
+later, so padding to the right changes nothing that is read. `last` gives h at the last position alone.
 
 Shape suffixes: B batch, L positions, D model width, H heads, E width of a head.
 """
@@ -10,12 +10,11 @@ from __future__ import annotations
 
 from importlib import import_module
 
-from torch import nn
-
 from training.config import FAMILIES, EncoderConfig
+from training.encoders.base import Encoder
 
 
-def build_encoder(config: EncoderConfig) -> nn.Module:
+def build_encoder(config: EncoderConfig) -> Encoder:
     """The encoder of this configuration.
 
     Raises:
@@ -25,5 +24,5 @@ def build_encoder(config: EncoderConfig) -> nn.Module:
         message = f"encoder {config.family!r} does not exist; choose one of: {', '.join(FAMILIES)}"
         raise ValueError(message)
     module = import_module(f"training.encoders.{config.family}")
-    encoder: nn.Module = module.build(config)
+    encoder: Encoder = module.build(config)
     return encoder

@@ -8,6 +8,6 @@ from training.config import EncoderConfig
 from training.encoders.recurrent import RecurrentEncoder
 
 
-def build(config: EncoderConfig) -> nn.Module:
+def build(config: EncoderConfig) -> RecurrentEncoder:
     """The encoder of this file."""
     return RecurrentEncoder(nn.LSTM, config)

@@ -6,9 +6,10 @@ import torch
 from torch import nn
 
 from training.config import EncoderConfig
+from training.encoders.base import Encoder
 
 
-class RecurrentEncoder(nn.Module):
+class RecurrentEncoder(Encoder):
     """x_BLD -> h_BLD; the residual lets the last event through unchanged."""
 
     def __init__(self, layer: type[nn.RNNBase], config: EncoderConfig) -> None:
