@@ -111,8 +111,8 @@ def test_the_requests_of_the_serving_guide_are_answered_as_it_says() -> None:
         for block in guide
         for path, body in re.findall(r"localhost:3000(/\w+) -d '(.*?)'", block.text, re.DOTALL)
     ]
-    tasks = {"/recommend": ["recommendation"], "/score": ["retention", "fraud", "fraud"]}
-    assert [path for path, _ in bodies] == ["/recommend", "/score", "/score", "/score"]
+    tasks = {"/recommend": ["recommendation"] * 2, "/score": ["retention"] * 2 + ["fraud"] * 2}
+    assert [path for path, _ in bodies] == ["/recommend"] * 2 + ["/score"] * 4
     refused = json.loads(next(block.text for block in guide if block.order == "refused"))
     for path, body in bodies:
         endpoint = ENDPOINTS[tasks[path].pop(0)]
@@ -126,10 +126,20 @@ def test_the_requests_of_the_serving_guide_are_answered_as_it_says() -> None:
         assert [problem.__dict__ for problem in error.value.problems] == refused["problems"]
 
 
-@pytest.mark.parametrize("task", ["recommendation", "fraud"])
+@pytest.mark.parametrize("task", ["recommendation", "retention", "fraud"])
 def test_the_answers_of_the_serving_guide_have_the_keys_of_the_service(task: str) -> None:
     """Every key that is described is shown, and no other."""
     shown = json.loads(next(block.text for block in blocks(GUIDES / "serve-a-bundle.md") if block.order == task))
     answer = openapi(task)["paths"][ENDPOINTS[task].path]["post"]["responses"]["200"]["content"]
     described = answer["application/json"]["schema"]["properties"]
-    assert shown.keys() == described.keys()
+    assert shown.keys() == described.keys() - {"answers"}
+
+
+def test_the_answer_to_many_in_the_serving_guide_has_the_keys_of_the_service() -> None:
+    """What is said of each user, and what is common to all, is together what is said of one, and whom it is about."""
+    shown = json.loads(next(block.text for block in blocks(GUIDES / "serve-a-bundle.md") if block.order == "many"))
+    answer = openapi("recommendation")["paths"]["/recommend"]["post"]["responses"]["200"]["content"]
+    described = answer["application/json"]["schema"]["properties"]
+    for one in shown["answers"]:
+        assert one.keys() | shown.keys() == described.keys() | {"user_id"}
+        assert not one.keys() & shown.keys()
