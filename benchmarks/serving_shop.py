@@ -24,7 +24,12 @@ SECOND = 1_000_000
 _DAYS, _QUIET_DAYS = 90, 80
 _TERMINALS, _CATEGORIES, _DEVICES = 300, 40, 3
 _PAYMENTS = 40
-_FRAUDS = 0.03
+_FRAUDS = 0.003
+"""Such as shops have: were every payment suspect, each would be given its reasons."""
+
+_AMOUNT_MINOR, _SPREAD = 4_000, 1.0
+"""Payments are of this size and log-normal."""
+
 _MORE = 40
 _TYPES = ("view", "search", "favorite", "cart", "purchase")
 _SHARES = (0.7, 0.08, 0.04, 0.12, 0.06)
@@ -59,7 +64,7 @@ def days_of_events(users: int, length: int, items: int, now: int) -> Iterator[pa
     yield _table(
         event_id=[f"p{one}" for one in range(m)],
         event_type=["payment"] * m,
-        price_minor=rng.integers(100, 100_000, m),
+        price_minor=_amounts(rng, m),
         device=[f"d{one}" for one in rng.integers(0, _DEVICES, m)],
         card_id=[f"k{one}" for one in paying["user"]],
         terminal_id=[f"t{one}" for one in rng.integers(0, _TERMINALS, m)],
@@ -92,7 +97,7 @@ def requests(task: str, users: int, count: int, more: dict[str, Any] | None = No
                 "event_id": f"asked{number}",
                 "card_id": f"k{user}",
                 "terminal_id": f"t{rng.integers(0, _TERMINALS)}",
-                "price_minor": int(rng.integers(100, 100_000)),
+                "price_minor": int(_amounts(rng, 1)[0]),
                 "device": f"d{rng.integers(0, _DEVICES)}",
             }
         bodies.append(json.dumps(body | (more or {})).encode())
@@ -106,6 +111,10 @@ def many_users(users: int, count: int, each: int) -> list[bytes]:
         json.dumps({"users": [f"u{one}" for one in rng.choice(users, each, replace=False)], "k": 10}).encode()
         for _ in range(count)
     ]
+
+
+def _amounts(rng: np.random.Generator, count: int) -> np.ndarray:
+    return np.maximum(rng.lognormal(np.log(_AMOUNT_MINOR), _SPREAD, count).astype(np.int64), 1)
 
 
 def _rows(rng: np.random.Generator, quiet: np.ndarray, each: int, now: int) -> dict[str, np.ndarray]:
