@@ -167,7 +167,7 @@ def profile(bench: Bench) -> dict[str, Any]:
     command = [sys.executable, str(script), str(bench.bento), bench.size.task, bench.path, bodies]
     done = subprocess.run(command, cwd=bench.folder, env=bench.environ, check=True, stdout=subprocess.PIPE, text=True)
     *told, last = done.stdout.splitlines()
-    print("\n".join(told))
+    print("\n".join(line for line in told if not line.startswith("{")))  # without the service's own log
     return dict(json.loads(last))
 
 

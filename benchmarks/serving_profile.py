@@ -27,10 +27,11 @@ _STAGES = {
     "moment": "serving.features:LiveState.moment",
     "read the state": "serving.features:LiveState.read",
     "- fetch and finish": "clicktrail.state_reader:OnlineReader.read_many",
-    "model": "serving.model:Model.run",
-    "- encode": "clicktrail.encoding:Encoding.encode_lists",
+    "model": "serving.model:Model.run_rows",
+    "- encode": "clicktrail.encoding:Encoding.encode",
     "- ONNX": "onnxruntime.capi.onnxruntime_inference_collection:Session.run",
     "JSON of the answer": "json:dumps",
+    "tell": "serving.telling:Teller.answered",
 }
 
 
