@@ -18,39 +18,26 @@ from typing import Any
 
 import numpy as np
 
-from clicktrail.input_spec import RHYTHM, InputSpec, SequenceSpec
-from clicktrail.jagged import JaggedSequence
+from clicktrail.encoding_plans import request_plan, token_plan
+from clicktrail.flat_events import Fields, FlatEvents, flat_events, table_of
+from clicktrail.input_spec import InputSpec
+from clicktrail.kernels import encode as kernels
+from clicktrail.kernels import encode_request as request_kernels
+from clicktrail.kernels.encode_numbers import TIME_BUCKETS
+from clicktrail.request_values import RequestValues
 from clicktrail.rows import Rows, rows_of_lists
-from clicktrail.scales import (
-    PIECES,
-    TIME_BUCKETS,
-    Scale,
-    hour_and_weekday,
-    signed_log,
-    smoothed_rate,
-    time_bucket,
-    time_number,
-)
-from clicktrail.visits import rhythm, visit_of_window, visit_starts
-from clicktrail.windows import (
-    Tokens,
-    covered,
-    last_of,
-    materialised,
-    number,
-    pad,
-    same_as,
-    seen_before,
-    step_of,
-    window_mean,
-    window_positions,
-)
+from clicktrail.scales import PIECES, Scale
+from clicktrail.windows import Tokens, covered, last_of, number
 
 PAD, UNKNOWN, FIRST = 0, 1, 2
 """Codes of a vocabulary: null or padding, a value that training had not seen, the first known value."""
 
-_MICROSECONDS = 1_000_000
-_TIME = "event_timestamp"
+
+class _Codes(dict[str | None, int]):
+    """The code of each value of a field."""
+
+    def __missing__(self, value: str | None) -> int:
+        return UNKNOWN
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,19 +53,12 @@ class Encoding:
     scales: dict[str, Scale]
     priors: dict[str, float]
 
-    @cached_property
-    def _codes(self) -> dict[str, dict[str, int]]:
-        """The code of each value, by field; made once."""
-        return {
-            field: {value: FIRST + place for place, value in enumerate(values)}
-            for field, values in self.vocabularies.items()
-        }
-
     # ---- what the model must know
 
     def id_sizes(self, view: str) -> list[int]:
         """How many codes each id column of a sequence has, [C]."""
-        return [self._size(name) for name in _sequence(self.spec, view).id_columns]
+        (spec,) = (one for one in self.spec.sequences if one.view == view)
+        return [self._size(name) for name in spec.id_columns]
 
     @property
     def request_id_sizes(self) -> list[int]:
@@ -127,41 +107,30 @@ class Encoding:
 
     def encode(self, rows: Rows) -> dict[str, np.ndarray]:
         """The arrays of `inputs()`, sequences padded to the right up to the longest of these rows (at least 1)."""
-        out = {}
-        for one in self.spec.sequences:
-            tokens = self.tokens(one.view, rows)
-            used = tokens.ends - tokens.starts
-            longest = max(1, int(used.max(initial=0)))
-            out[f"{one.view}__ids"], out[f"{one.view}__numbers"] = pad(tokens, tokens.starts, tokens.ends, longest)
-            out[f"{one.view}__length"] = used
-        out["request_ids"], out["request_numbers"] = self.request(rows)
+        out, flat = {}, self._flat(rows)
+        for view, plan in self._token_plans.items():
+            events, dictionaries = flat[view]
+            ids, numbers, used = kernels.tokens(events, plan, *self._table(view, dictionaries), padded=True)
+            shape = (len(used), len(ids) // len(used) if len(used) else 1)
+            out[f"{view}__ids"] = ids.astype(np.int64).reshape(*shape, plan.ids)
+            out[f"{view}__numbers"] = numbers.reshape(*shape, plan.numbers)
+            out[f"{view}__length"] = used
+        out["request_ids"], out["request_numbers"] = self._request(rows, flat)
         return out
 
     def tokens(self, view: str, rows: Rows) -> Tokens:
         """Encoded events of a sequence view: over the shared history if `SequenceSpec.shared`, else row by row."""
-        spec, sequence = _sequence(self.spec, view), rows.sequences[view]
-        starts, ends = last_of(spec, sequence)
-        if spec.shared:
-            ids, numbers = self._events(spec, sequence, slice(None))
-            return Tokens(ids=ids, numbers=numbers, starts=starts, ends=ends, edge=spec.edge)
-        sequence = materialised(spec, sequence, rows.request, rows.t)
-        starts, ends = sequence.starts, sequence.ends
-        positions, row = np.arange(int((ends - starts).sum())), np.repeat(np.arange(len(starts)), ends - starts)
-        ids, numbers = self._events(spec, sequence, positions)
-        time, more_ids, more_numbers = sequence.values[_TIME], [], []
-        if spec.age:
-            seconds = (rows.t[row] - time) / _MICROSECONDS
-            more_ids.append(time_bucket(seconds))
-            more_numbers.append(time_number(seconds))
-        more_numbers += [same_as(sequence, field, positions, row, rows.request[field]) for field in spec.same]
-        more_numbers += [seen_before(sequence, field, positions, row) for field in spec.seen]
-        if spec.steps:
-            logs = [signed_log(number(sequence, name, positions)) for name in spec.numbers]
-            logs.append(np.where(step_of(row, row.astype(np.float64)) == 0, np.log1p(_pauses(time)), np.nan))
-            more_numbers += [np.nan_to_num(step_of(row, one)) for one in logs]
-        ids, numbers = _put(ids, more_ids, 1, np.int32), _put(numbers, more_numbers, spec.edge, np.float32)
-        if spec.visits:
-            ids, numbers, starts, ends = self._visits(spec, sequence, ids, numbers)
+        spec, plan = next(one for one in self.spec.sequences if one.view == view), self._token_plans[view]
+        events, dictionaries = flat_events(self._fields[view], rows)
+        if spec.shared:  # one window over all
+            size = len(events.time)
+            starts, ends = last_of(spec, rows.sequences[view])
+            events = events._replace(starts=np.zeros(1, np.int64), ends=np.array([size]), t=np.zeros(1, np.int64))
+            plan = plan._replace(last=size)
+        ids, numbers, used = kernels.tokens(events, plan, *self._table(view, dictionaries), padded=False)
+        if not spec.shared:
+            ends = np.cumsum(used)
+            starts = ends - used
         return Tokens(ids=ids, numbers=numbers, starts=starts, ends=ends, edge=spec.edge)
 
     def request(self, rows: Rows) -> tuple[np.ndarray, np.ndarray]:
@@ -170,21 +139,11 @@ class Encoding:
         Returns:
             int64 [R, id_columns] and float32 [R, 2 * value_columns]: scaled values (0 for null), then null flags.
         """
-        hour, weekday = hour_and_weekday(rows.t)
-        raw = self._raw_values(self.spec, rows, self.priors)
-        ids = [hour, weekday]
-        ids += [time_bucket(raw[f"since_{one.view}"]) for one in self.spec.sequences]
-        ids += [self._code_all(field, rows.request[field]) for field in self.spec.request_categories]
-        ids += [self.scales[name].bucket(raw[name]) for name in self.spec.request_numbers]
-        values = np.empty((len(rows.t), len(self.spec.value_columns)))
-        for place, name in enumerate(self.spec.value_columns):
-            values[:, place] = self.scales[name](raw[name])
-        null = np.isnan(values)
-        return np.stack(ids, 1).astype(np.int64), np.hstack([np.where(null, 0, values), null]).astype(np.float32)
+        return self._request(rows, self._flat(rows))
 
     def codes(self, field: str, values: Iterable[str | None]) -> np.ndarray:
         """Codes of strings: PAD for null, UNKNOWN for what training had not seen; int64 [R]."""
-        return self._code_all(field, values)
+        return np.fromiter(map(self._codes[field].__getitem__, values), np.int64)
 
     # ---- fitting and carrying
 
@@ -201,7 +160,7 @@ class Encoding:
         scales: dict[str, Scale] = {}
         for one in spec.sequences:
             sequence = rows.sequences[one.view]
-            visible = np.flatnonzero(covered(sequence.starts, sequence.ends, len(sequence.values[_TIME])))
+            visible = np.flatnonzero(covered(sequence.starts, sequence.ends, len(sequence.values["event_timestamp"])))
             for field in one.categories:
                 codes = sequence.values[field][visible]
                 frequency = np.bincount(codes[codes >= 0], minlength=len(sequence.dictionaries[field]))
@@ -220,8 +179,14 @@ class Encoding:
         }
         sums = {name: rows.scalars[name] for name in spec.rates}
         priors = {name: float(np.nansum(pair[:, 0]) / max(np.nansum(pair[:, 1]), 1)) for name, pair in sums.items()}
-        raw = cls._raw_values(spec, rows, priors)
-        scales |= {name: Scale.fit(raw[name]) for name in spec.value_columns if name not in scales}
+        fields = _fields(spec)
+        flat = {view: flat_events(one, rows) for view, one in fields.items()}
+        raw = RequestValues.of(spec, fields).raw(
+            rows, flat, np.array([priors[name] for name in spec.rates], np.float64)
+        )
+        for name, values in zip(spec.value_columns, raw, strict=True):
+            if name not in scales:
+                scales[name] = Scale.fit(values)
         return cls(spec=spec, vocabularies=vocabularies, scales=scales, priors=priors)
 
     def to_json(self) -> dict[str, Any]:
@@ -248,6 +213,39 @@ class Encoding:
 
     # ---- inside
 
+    @cached_property
+    def _codes(self) -> dict[str, _Codes]:
+        """The code of each value, by field."""
+        return {
+            field: _Codes({None: PAD} | {value: FIRST + place for place, value in enumerate(values)})
+            for field, values in self.vocabularies.items()
+        }
+
+    @cached_property
+    def _fields(self) -> dict[str, Fields]:
+        return _fields(self.spec)
+
+    @cached_property
+    def _token_plans(self) -> dict[str, kernels.TokenPlan]:
+        return {one.view: token_plan(one, self._fields[one.view], self.scales) for one in self.spec.sequences}
+
+    @cached_property
+    def _values(self) -> RequestValues:
+        return RequestValues.of(self.spec, self._fields)
+
+    @cached_property
+    def _request_plan(self) -> request_kernels.RequestPlan:
+        return request_plan(self.spec, self.scales)
+
+    @cached_property
+    def _category_codes(self) -> dict[str, list[_Codes]]:
+        """The codes of a sequence's categories, by view."""
+        return {one.view: [self._codes[field] for field in one.categories] for one in self.spec.sequences}
+
+    @cached_property
+    def _priors(self) -> np.ndarray:
+        return np.array([self.priors[name] for name in self.spec.rates], np.float64)
+
     def _size(self, column: str) -> int:
         column = column.removesuffix("_before")
         if column in self.vocabularies:
@@ -256,109 +254,20 @@ class Encoding:
             return len(self.scales[column.removesuffix("_bucket")].edges) + 2
         return {"hour": 25, "weekday": 8}.get(column, TIME_BUCKETS)
 
-    def _code_all(self, field: str, values: Iterable[Any]) -> np.ndarray:
-        codes = self._codes[field]
-        return np.array([PAD if value is None else codes.get(value, UNKNOWN) for value in values], np.int64)
+    def _flat(self, rows: Rows) -> dict[str, FlatEvents]:
+        return {view: flat_events(fields, rows) for view, fields in self._fields.items()}
 
-    def _events(
-        self, spec: SequenceSpec, sequence: JaggedSequence, positions: slice | np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """The columns that do not depend on the query: int32 [N, C], float32 [N, F]; the gap comes last."""
-        time = sequence.values[_TIME]
-        seconds = (np.diff(time, prepend=time[:1]) / _MICROSECONDS)[positions]
-        hour, weekday = hour_and_weekday(time[positions])
-        ids, numbers = [], []
-        for field in spec.categories:
-            # codes of the view's dictionary to codes of the vocabulary; null (-1) takes the last place
-            table = np.append(self._code_all(field, sequence.dictionaries[field]), PAD)
-            ids.append(table[sequence.values[field][positions]])
-        for name in spec.numbers:
-            raw = number(sequence, name, positions)
-            ids.append(self.scales[name].bucket(raw))
-            numbers.append(np.nan_to_num(self.scales[name](raw)))
-        ids += [hour, weekday, time_bucket(seconds)]
-        if spec.rise:
-            rises = (signed_log(number(sequence, name, slice(None))) for name in spec.numbers)
-            numbers += [np.nan_to_num(np.diff(one, prepend=one[:1])[positions]) for one in rises]
-            codes = (sequence.values[field] for field in spec.categories)
-            numbers += [(np.diff(one, prepend=-1) == 0)[positions] for one in codes]
-        numbers.append(time_number(seconds))
-        return np.stack(ids, 1).astype(np.int32), np.stack(numbers, 1).astype(np.float32)
+    def _table(self, view: str, dictionaries: Sequence[Sequence[str]]) -> tuple[np.ndarray, np.ndarray]:
+        codes = self._category_codes[view]
+        return table_of(codes, dictionaries[: len(codes)])
 
-    def _visits(
-        self, spec: SequenceSpec, sequence: JaggedSequence, ids: np.ndarray, numbers: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """One token a visit: its last event, the event before that, how many events, the time from visit to visit."""
-        time, starts, ends = sequence.values[_TIME], sequence.starts, sequence.ends
-        begins = visit_starts(time, starts, ends, spec.visits)
-        first = np.flatnonzero(begins)
-        last = np.append(first[1:], len(time))[: len(first)] - 1
-        events = last - first + 1
-        seconds = np.diff(time[first], prepend=time[first][:1]) / _MICROSECONDS
-        more_ids = [np.where(events > 1, ids[np.maximum(last - 1, 0), 0], PAD)] if spec.categories else []
-        ids, numbers = (
-            _put(ids[last], more_ids, 1, np.int32),
-            _put(numbers[last], [np.log(events) / 2], spec.edge, np.float32),
-        )
-        ids[:, -1], numbers[:, -1] = time_bucket(seconds), time_number(seconds)
-        return ids, numbers, *visit_of_window(begins, starts, ends)
-
-    @staticmethod
-    def _raw_values(spec: InputSpec, rows: Rows, priors: Mapping[str, float]) -> dict[str, np.ndarray]:
-        """The request's values before scaling, by name of `value_columns`; float64 [R], nan for null."""
-        raw = {name: np.asarray(rows.scalars[name], np.float64) for name in spec.scalars}
-        for name in spec.rates:
-            labelled, total = np.asarray(rows.scalars[name], np.float64).T
-            # log1p of a small rate is the rate: a thousandth is the unit that leaves shape to it
-            raw[f"{name}__rate"] = 1000 * smoothed_rate(labelled, total, priors[name])
-            raw[f"{name}__all"], raw[f"{name}__labelled"] = total, labelled
-        for name in spec.request_numbers:
-            raw[name] = np.array(
-                [np.nan if value is None else float(value) for value in rows.request[name]], np.float64
-            )
-        for view, name in spec.ratios:
-            one, sequence = _sequence(spec, view), rows.sequences[view]
-            usual = window_mean(*last_of(one, sequence), signed_log(number(sequence, name, slice(None))))
-            raw[f"{name}_to_{view}"] = 100 * (signed_log(raw[name]) - usual)
-            starts, ends = last_of(one, sequence)
-            latest = (
-                number(sequence, name, np.maximum(ends - 1, 0)) if len(sequence.values[name]) else np.zeros(len(ends))
-            )
-            latest = np.where(ends > starts, latest, np.nan)
-            raw[f"{name}_to_last_of_{view}"] = 100 * (signed_log(raw[name]) - signed_log(latest))
-        for view, field in spec.matches:
-            starts, ends = last_of(_sequence(spec, view), rows.sequences[view])
-            row = np.repeat(np.arange(len(starts)), ends - starts)
-            same = same_as(rows.sequences[view], field, window_positions(starts, ends), row, rows.request[field])
-            found = np.bincount(row, weights=same, minlength=len(starts))
-            raw[f"same_{field}_in_{view}"] = np.where(ends > starts, found, np.nan)
-            raw[f"share_{field}_in_{view}"] = np.where(
-                ends > starts, 100 * found / np.maximum(ends - starts, 1), np.nan
-            )
-        for one in spec.sequences:
-            starts, ends = last_of(one, rows.sequences[one.view])
-            time = np.append(rows.sequences[one.view].values[_TIME], 0)
-            since = np.maximum(rows.t - time[ends - 1], 0) / _MICROSECONDS
-            raw[f"since_{one.view}"] = np.where(ends > starts, since, np.nan)
-            raw[f"known_{one.view}"] = (ends - starts).astype(np.float64)
-            if one.rhythm:
-                lengths = ends - starts
-                stops = np.cumsum(lengths)
-                pauses = rhythm(time[window_positions(starts, ends)], stops - lengths, stops, rows.t, one.rhythm)
-                raw |= {f"{part}_{one.view}": values for part, values in zip(RHYTHM, pauses, strict=True)}
-        return raw
+    def _request(self, rows: Rows, flat: Mapping[str, FlatEvents]) -> tuple[np.ndarray, np.ndarray]:
+        raw = self._values.raw(rows, flat, self._priors)
+        codes = np.empty((len(self.spec.request_categories), len(rows.t)), np.int64)
+        for place, field in enumerate(self.spec.request_categories):
+            codes[place] = self.codes(field, rows.request[field])
+        return request_kernels.request(raw, np.array(rows.t, np.int64), codes, self._request_plan)
 
 
-def _sequence(spec: InputSpec, view: str) -> SequenceSpec:
-    return next(one for one in spec.sequences if one.view == view)
-
-
-def _pauses(time: np.ndarray) -> np.ndarray:
-    return np.maximum(np.diff(time, prepend=time[:1]), 0) / _MICROSECONDS
-
-
-def _put(matrix: np.ndarray, columns: list[np.ndarray], edge: int, dtype: type) -> np.ndarray:
-    """Put columns in front of the last `edge` ones, which speak of the event before."""
-    if not columns:
-        return matrix
-    return np.column_stack([matrix[:, :-edge], *columns, matrix[:, -edge:]]).astype(dtype)
+def _fields(spec: InputSpec) -> dict[str, Fields]:
+    return {one.view: Fields.of(spec, one) for one in spec.sequences}

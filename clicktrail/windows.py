@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -97,87 +97,11 @@ def jagged_of_lists(columns: Mapping[str, Any]) -> JaggedSequence:
     return JaggedSequence(values=values, dictionaries=dictionaries, nulls=nulls, starts=ends - lengths, ends=ends)
 
 
-def materialised(
-    spec: SequenceSpec, sequence: JaggedSequence, request: Mapping[str, Sequence[Any]], t: np.ndarray
-) -> JaggedSequence:
-    """The windows of a sequence copied side by side, each with its request as last event where the spec asks for it."""
-    starts, ends = last_of(spec, sequence)
-    positions = window_positions(starts, ends)
-    lengths = ends - starts
-    after = np.cumsum(lengths)  # the request stands before the next window
-    values, dictionaries, nulls = {}, {}, {}
-    for field in spec.fields:
-        flat = sequence.values[field][positions]
-        null = sequence.nulls[field][positions] if field in sequence.nulls else np.zeros(len(flat), bool)
-        if field in sequence.dictionaries:
-            dictionaries[field] = list(sequence.dictionaries[field])
-        if spec.request:
-            own, own_null = t, np.zeros(len(t), bool)
-            if field not in (*spec.numbers, "event_timestamp"):
-                own = _codes_of(dictionaries[field], request[field])
-            elif field in spec.numbers:
-                own_null = np.array([value is None for value in request[field]], bool)
-                own = np.array([0 if value is None else value for value in request[field]], np.int64)
-            flat, null = np.insert(flat, after, own), np.insert(null, after, own_null)
-        values[field] = flat
-        if null.any():
-            nulls[field] = null
-    lengths = lengths + int(spec.request)
-    ends = np.cumsum(lengths)
-    return JaggedSequence(values=values, dictionaries=dictionaries, nulls=nulls, starts=ends - lengths, ends=ends)
-
-
-def _codes_of(dictionary: list[str], wanted: Sequence[str | None]) -> np.ndarray:
-    """Codes of strings in a dictionary, which grows by those that it lacks; -1 for null."""
-    codes = {value: code for code, value in enumerate(dictionary)}
-    for value in wanted:
-        if value is not None and value not in codes:
-            codes[value] = len(dictionary)
-            dictionary.append(value)
-    return np.array([-1 if value is None else codes[value] for value in wanted], np.int64)
-
-
-# ---- what stands in a window
-
-
 def number(sequence: JaggedSequence, name: str, positions: slice | np.ndarray) -> np.ndarray:
     """A number field at these positions, float64, nan for null."""
     raw = sequence.values[name][positions].astype(np.float64)
     null = sequence.nulls.get(name)
     return raw if null is None else np.where(null[positions], np.nan, raw)
-
-
-def same_as(
-    sequence: JaggedSequence, field: str, positions: np.ndarray, row: np.ndarray, wanted: Sequence[Any]
-) -> np.ndarray:
-    """1.0 where the event holds the value that its row wants; null is like nothing. float64 [N]."""
-    codes = {value: code for code, value in enumerate(sequence.dictionaries[field])}
-    target = np.array([-2 if value is None else codes.get(value, -2) for value in wanted], np.int64)
-    return (sequence.values[field][positions] == target[row]).astype(np.float64)
-
-
-def seen_before(sequence: JaggedSequence, field: str, positions: np.ndarray, row: np.ndarray) -> np.ndarray:
-    """1.0 where the value stood earlier in the window; 0.0 for null. float64 [N]."""
-    codes = sequence.values[field][positions].astype(np.int64)
-    _, first = np.unique(row * (len(sequence.dictionaries[field]) + 1) + codes, return_index=True)
-    seen = np.ones(len(codes))
-    seen[first] = 0
-    return np.where(codes < 0, 0, seen)
-
-
-def step_of(row: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Change since the event before in the same window, nan for a window's first event, float64 [N]."""
-    same = np.diff(row, prepend=-1) == 0
-    return np.where(same, np.diff(values, prepend=np.nan), np.nan)
-
-
-def window_mean(starts: np.ndarray, ends: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Mean over each window, nan where there is none; nan inside is left out. float64 [R]."""
-    known = ~np.isnan(values)
-    total = np.append(0, np.cumsum(np.where(known, values, 0)))
-    count = np.append(0, np.cumsum(known))
-    n = count[ends] - count[starts]
-    return np.where(n > 0, (total[ends] - total[starts]) / np.maximum(n, 1), np.nan)
 
 
 def covered(starts: np.ndarray, ends: np.ndarray, events: int) -> np.ndarray:

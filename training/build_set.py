@@ -86,7 +86,7 @@ def inputs_digest(task: Task, config: RunConfig, log_digest: str, declared: list
             here / "build_set.py",
             here / "split.py",
             here / "tasks" / f"{task.name}.py",
-            *sorted((here.parent / "clicktrail").glob("*.py")),
+            *sorted((here.parent / "clicktrail").rglob("*.py")),
         )
     ]
     sizes = (config.train_examples, config.validation_examples, config.test_examples, config.seed)

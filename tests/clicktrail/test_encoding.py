@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 from datetime import UTC, datetime
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -16,10 +15,10 @@ from hypothesis import strategies as st
 
 from clicktrail.encoding import FIRST, PAD, UNKNOWN, Encoding
 from clicktrail.input_spec import InputSpec, SequenceSpec
+from clicktrail.kernels.encode_numbers import RATE_STRENGTH, hour_and_weekday, smoothed_rate, time_bucket
 from clicktrail.rows import rows_of_lists
-from clicktrail.scales import RATE_STRENGTH, Scale, hour_and_weekday, smoothed_rate, time_bucket
-from clicktrail.visits import rhythm
-from clicktrail.windows import jagged_of_lists, window_mean, window_positions
+from clicktrail.scales import Scale
+from clicktrail.windows import jagged_of_lists, window_positions
 
 SECOND = 1_000_000
 T = 1_700_000_000 * SECOND
@@ -97,7 +96,7 @@ def test_same_and_seen_flags() -> None:
 def test_first_gap_is_null() -> None:
     """The gap of a window's first event is null wherever the window was cut."""
     ids = encoded()["card__ids"][0]
-    assert ids[:, -1].tolist() == [PAD, time_bucket(np.array([10.0]))[0], time_bucket(np.array([10.0]))[0]]
+    assert ids[:, -1].tolist() == [PAD, time_bucket(10.0), time_bucket(10.0)]
 
 
 def test_nulls_are_flagged() -> None:
@@ -165,8 +164,8 @@ def test_fit_sees_visible_events_alone() -> None:
 
 def test_smoothed_rate() -> None:
     """A label rate that rests on nothing is the overall rate; on much, its own."""
-    rates = smoothed_rate(np.array([0.0, 3.0]), np.array([0.0, 80.0]), 0.1)
-    assert rates.tolist() == pytest.approx([0.1, (3 + RATE_STRENGTH * 0.1) / (80 + RATE_STRENGTH)])
+    assert smoothed_rate(0.0, 0.0, 0.1) == pytest.approx(0.1)
+    assert smoothed_rate(3.0, 80.0, 0.1) == pytest.approx((3 + RATE_STRENGTH * 0.1) / (80 + RATE_STRENGTH))
 
 
 def test_hour_and_weekday() -> None:
@@ -176,10 +175,9 @@ def test_hour_and_weekday() -> None:
         datetime(1970, 1, 1, tzinfo=UTC),
         datetime(2024, 2, 29, 23, tzinfo=UTC),
     ]
-    micros = np.array([int(moment.timestamp()) * SECOND for moment in moments])
-    hour, weekday = hour_and_weekday(micros)
-    assert hour.tolist() == [1 + moment.hour for moment in moments]
-    assert weekday.tolist() == [moment.isoweekday() for moment in moments]
+    for moment in moments:
+        found = hour_and_weekday(int(moment.timestamp()) * SECOND)
+        assert found == (1 + moment.hour, moment.isoweekday())
 
 
 @given(st.lists(st.tuples(st.integers(0, 20), st.integers(0, 20)), max_size=8))
@@ -189,41 +187,6 @@ def test_window_positions_against_slices(bounds: list[tuple[int, int]]) -> None:
     ends = np.array([max(pair) for pair in bounds], np.int64)
     naive = [place for start, end in zip(starts, ends, strict=True) for place in range(start, end)]
     assert window_positions(starts, ends).tolist() == naive
-
-
-@given(st.lists(st.one_of(st.none(), st.integers(-1000, 1000)), min_size=1, max_size=20), st.data())
-def test_window_mean_against_naive(values: list[int | None], data: st.DataObject) -> None:
-    """The mean of a window leaves nulls out and is null of nothing."""
-    start = data.draw(st.integers(0, len(values)))
-    end = data.draw(st.integers(start, len(values)))
-    array = np.array([np.nan if value is None else value for value in values], np.float64)
-    found = window_mean(np.array([start]), np.array([end]), array)[0]
-    known = [value for value in values[start:end] if value is not None]
-    assert np.isnan(found) if not known else found == pytest.approx(sum(known) / len(known))
-
-
-def naive_rhythm(times: list[int], t: int) -> list[float]:
-    """Visits are parted by more than 30 minutes; pauses run from visit to visit, in hundredths of a logarithm."""
-    begins = [at for place, at in enumerate(times) if place == 0 or at - times[place - 1] > 1_800 * SECOND]
-    pauses = [100 * math.log(max((b - a) / SECOND, 1)) for a, b in pairwise(begins)]
-    if not pauses:
-        return [len(begins), math.nan, math.nan, math.nan, math.nan]
-    mean = sum(pauses) / len(pauses)
-    spread = math.sqrt(sum((one - mean) ** 2 for one in pauses) / len(pauses)) if len(pauses) > 1 else math.nan
-    return [len(begins), mean, spread, pauses[-1] - mean, 100 * math.log(max((t - begins[-1]) / SECOND, 1)) - mean]
-
-
-@given(st.lists(st.lists(st.integers(0, 20_000), max_size=8), min_size=1, max_size=4))
-def test_rhythm_against_naive(windows: list[list[int]]) -> None:
-    """Number of visits, mean and spread of pauses, last pause and time since are what a loop over visits finds."""
-    rows = [sorted(T + SECOND * 60 * one for one in window) for window in windows]
-    lengths = np.array([len(row) for row in rows])
-    t = T + SECOND * 60 * 30_000
-    ends = np.cumsum(lengths)
-    time = np.array([one for row in rows for one in row], np.int64)
-    found = np.stack(rhythm(time, ends - lengths, ends, np.full(len(rows), t), 30), 1)
-    for row, values in zip(rows, found, strict=True):
-        np.testing.assert_allclose(values, naive_rhythm(row, t), atol=1e-3)
 
 
 def test_events_of_a_visit_become_one() -> None:
@@ -240,7 +203,7 @@ def test_events_of_a_visit_become_one() -> None:
     assert tokens.numbers[:, one.number_columns.index("events")].tolist() == pytest.approx(
         [math.log(3) / 2, math.log(2) / 2]
     )
-    assert tokens.ids[1, -1] == time_bucket(np.array([120 * 60.0]))[0]
+    assert tokens.ids[1, -1] == time_bucket(120 * 60.0)
 
 
 def test_the_request_can_be_the_last_event() -> None:
@@ -254,7 +217,7 @@ def test_the_request_can_be_the_last_event() -> None:
     assert (tokens.ends - tokens.starts).tolist() == [2]
     assert tokens.numbers[1, one.number_columns.index("price_minor_step")] == pytest.approx(math.log(200 / 100))
     assert tokens.numbers[1, one.number_columns.index("seen_shop")] == 0
-    assert tokens.ids[1, -1] == time_bucket(np.array([60.0]))[0]
+    assert tokens.ids[1, -1] == time_bucket(60.0)
 
 
 @settings(max_examples=50)
