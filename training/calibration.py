@@ -18,6 +18,9 @@ _GRID = np.linspace(-12, 12, 241)
 _CLIP = 1e-4
 """Probabilities are held this far from 0 and 1 when curves are judged: a curve may not be sure for want of data."""
 
+_SURE = 2.0
+"""Standard errors by which a curve must be better."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Curve:
@@ -43,8 +46,10 @@ NONE = Curve(method="none", score=np.zeros(0), probability=np.zeros(0))
 def choose_curve(labels: NDArray[np.int64], scores: Floats, t: NDArray[np.int64]) -> Curve:
     """The curve that is best by log loss on the later half of validation when fitted on the earlier one.
 
-    Platt's has two parameters, the isotonic one as many as there are steps; neither is taken unless it beats the score
-    as it is. The chosen one is fitted again on all of validation.
+    Platt's has two parameters, the isotonic one as many as there are steps. Neither is taken unless it beats what is
+    there by more than chance explains: by two standard errors of the mean difference, example by example. Where
+    positives are few a curve is a guess, and the score is the better probability. The chosen one is fitted again on all
+    of validation.
 
     Args:
         labels: [n], 0 or 1.
@@ -55,12 +60,12 @@ def choose_curve(labels: NDArray[np.int64], scores: Floats, t: NDArray[np.int64]
     early, late = order[: len(order) // 2], order[len(order) // 2 :]
     if any(labels[half].min(initial=1) == labels[half].max(initial=0) for half in (early, late)):
         return NONE
-    best, least = NONE, _log_loss(labels[late], scores[late])
+    best, losses = NONE, _log_losses(labels[late], scores[late])
     for fit in (_platt, _isotonic):
-        curve = fit(labels[early], scores[early])
-        loss = _log_loss(labels[late], curve(scores[late]))
-        if loss < least:
-            best, least = fit(labels, scores), loss
+        mine = _log_losses(labels[late], fit(labels[early], scores[early])(scores[late]))
+        gain = losses - mine
+        if gain.mean() > _SURE * gain.std() / np.sqrt(len(gain)):
+            best, losses = fit(labels, scores), mine
     return best
 
 
@@ -71,8 +76,8 @@ def worth(labels: NDArray[np.int64], scores: Floats, curve: Curve) -> dict[str, 
         "method": curve.method,
         **{f"{name}_before": before[name] for name in ("ece", "brier")},
         **{f"{name}_after": after[name] for name in ("ece", "brier")},
-        "log_loss_before": _log_loss(labels, scores),
-        "log_loss_after": _log_loss(labels, curve(scores)),
+        "log_loss_before": float(_log_losses(labels, scores).mean()),
+        "log_loss_after": float(_log_losses(labels, curve(scores)).mean()),
     }
 
 
@@ -103,6 +108,6 @@ def _log_odds(scores: Floats) -> Floats:
     return np.log(kept) - np.log1p(-kept)
 
 
-def _log_loss(labels: NDArray[np.int64], probability: Floats) -> float:
+def _log_losses(labels: NDArray[np.int64], probability: Floats) -> Floats:
     kept = np.clip(probability, _CLIP, 1 - _CLIP)
-    return float(-np.mean(np.where(labels == 1, np.log(kept), np.log1p(-kept))))
+    return -np.where(labels == 1, np.log(kept), np.log1p(-kept))

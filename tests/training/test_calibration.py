@@ -38,6 +38,17 @@ def test_curves_rise() -> None:
         assert curve.points is None or all(np.diff(one).min() >= 0 for one in curve.points.values())
 
 
+def test_a_curve_that_chance_explains_is_not_taken() -> None:
+    """Scores that are true probabilities are left as they are, many times over: also where hardly any label is 1."""
+    taken = 0
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        true = 1 / (1 + np.exp(-rng.normal(-5, 1, 3_000)))  # a hundredth of them is 1
+        labels = (rng.random(3_000) < true).astype(np.int64)
+        taken += choose_curve(labels, true, np.arange(3_000)) != NONE
+    assert taken <= 2
+
+
 @pytest.mark.parametrize("turned", [False, True])
 def test_nothing_is_mended_where_nothing_can_be(turned: bool) -> None:  # noqa: FBT001
     """With one class in half of validation there is no curve; scores that rank the wrong way round are not turned."""
