@@ -37,7 +37,6 @@ _KINDS = {
     "label_rate": kernels.LABEL_RATE,
 }
 _RATIOS = {"count": kernels.RATIO_OF_COUNTS, "sum": kernels.RATIO_OF_SUMS}
-_WHOLE = ("count", "sum", "max", "min", "distinct", "time_since")
 _OF_NUMBERS = ("sum", "mean", "std", "max", "min")
 _MOST_DAYS = 100_000
 _NO_SESSIONS = readonly(np.zeros(0, np.int64))
@@ -49,8 +48,7 @@ class Plan:
     """Features of a view as the kernel takes them: `rows` int64 [F, 6], `member` bool [F, types].
 
     `coded`: the fields that are needed as codes; `labels`: the kinds of labels; `rest`: features
-    that the engine alone has. `falls`, `since`, `empty`: bool [F, 1],
-    whether the first part is ~value, a time, or may be nothing.
+    that the engine alone has.
     """
 
     features: tuple[Aggregate, ...]
@@ -59,9 +57,6 @@ class Plan:
     coded: tuple[str, ...]
     labels: tuple[str, ...]
     rest: tuple[Aggregate, ...]
-    falls: np.ndarray
-    since: np.ndarray
-    empty: np.ndarray
 
 
 @lru_cache(maxsize=256)
@@ -101,14 +96,7 @@ def plan_of(declaration: Declaration) -> Plan:
         coded=tuple(coded),
         labels=tuple(labels),
         rest=tuple(one for one in declaration.aggregates if one not in features),
-        falls=_of_kind(features, ("min",)),
-        since=_of_kind(features, ("time_since",)),
-        empty=_of_kind(features, ("min", "max", "time_since")),
     )
-
-
-def _of_kind(features: Sequence[Aggregate], kinds: Sequence[str]) -> np.ndarray:
-    return np.array([[one.kind in kinds] for one in features], np.bool_).reshape(-1, 1)
 
 
 def parts(found: Found, entity: np.ndarray, t: np.ndarray) -> np.ndarray:
@@ -151,17 +139,13 @@ def columns(plan: Plan, made: np.ndarray, entity: np.ndarray, t: np.ndarray) -> 
 
 def floats(plan: Plan, made: np.ndarray, entity: np.ndarray, t: np.ndarray) -> dict[str, np.ndarray]:
     """The features of the plan as float64 [R], label rates [R, 2] (labelled, all); nan for null."""
-    first, nobody = made[:, :, 0], entity < 0
-    whole = np.where(plan.falls, ~first, np.where(plan.since, np.floor_divide(t - first, MICROSECONDS), first))
-    numbers = np.where(nobody | (plan.empty & (first == NOTHING)), np.nan, whole)
-    out: dict[str, np.ndarray] = {}
+    numbers = kernels.floats(made, plan.rows, entity, t)
+    out = {}
     for place, one in enumerate(plan.features):
-        if one.kind in _WHOLE:
-            out[one.name] = numbers[place]
-            continue
-        found, null = _value(one, made[place], t)
-        out[one.name] = found.astype(np.float64)
-        out[one.name][null | nobody] = np.nan
+        out[one.name] = numbers[place] if one.kind == "label_rate" else numbers[place, :, 0]
+        if one.kind == "std":
+            found, null = _value(one, made[place], t)
+            out[one.name] = np.where(null | (entity < 0), np.nan, found)
     return out
 
 
@@ -195,6 +179,7 @@ def sequence(found: Found, entity: np.ndarray, t: np.ndarray) -> JaggedSequence:
     if too_old.any():
         young = found.event[positions] >= t[rows] - within
         positions, lengths = positions[young], np.bincount(rows[young], minlength=len(t))
+    strings = found.strings(positions)
     values: dict[str, np.ndarray] = {}
     dictionaries: dict[str, list[str]] = {}
     nulls: dict[str, np.ndarray] = {}
@@ -204,13 +189,13 @@ def sequence(found: Found, entity: np.ndarray, t: np.ndarray) -> JaggedSequence:
         elif field == "event_type":
             values[field], dictionaries[field] = found.types[positions].astype(np.int32), list(declaration.events)
         elif field in layout.strings:
-            values[field], dictionaries[field] = found.strings(field, positions)
+            values[field], dictionaries[field] = strings[field]
         else:
             values[field] = found.integers[layout.integers.index(field)][positions]
-            null = found.null(field)[positions]
-            if null.any():
-                nulls[field] = null
-                values[field] = np.where(null, 0, values[field])
+            null = found.null(field)
+            if null is not None:
+                nulls[field] = null[positions]
+                values[field] = np.where(nulls[field], 0, values[field])
     ends = np.cumsum(lengths)
     return JaggedSequence(values=values, dictionaries=dictionaries, nulls=nulls, starts=ends - lengths, ends=ends)
 

@@ -127,37 +127,47 @@ class Found:
         """A stored string column as codes, equal within an entity where the strings are; int32 [events], -1 null."""
         layout = layout_of(self.declaration)
         place, strings = layout.strings.index(column), len(layout.stored_strings)
-        found, _ = kernels.codes(self.words, readonly(self.starts), readonly(self.at), layout.numbers, strings, place)
-        found[self.null(column)] = -1
+        found, _ = kernels.codes(self.words, readonly(self.starts), self.at, layout.numbers, strings, place)
+        null = self.null(column)
+        if null is not None:
+            found[null] = -1
         return found
 
-    def strings(self, column: str, positions: np.ndarray) -> tuple[np.ndarray, list[str]]:
-        """A stored string column at some events: codes, int32 [positions], -1 null, and the string of each code."""
+    def strings(self, positions: np.ndarray) -> dict[str, tuple[np.ndarray, list[str]]]:
+        """The stored string columns at some events: codes, int32 [positions], -1 null, and the string of each code."""
         layout = layout_of(self.declaration)
-        place, strings = layout.strings.index(column), len(layout.stored_strings)
-        at = readonly(self.at[positions])
+        strings, at = len(layout.stored_strings), readonly(self.at[positions])
         every = readonly(np.array([0, len(at)]))
-        found, first = kernels.codes(self.words, every, at, layout.numbers, strings, place)
-        ends, text = kernels.texts(self.words, readonly(at[first]), layout.numbers, strings, place)
-        raw = text.tobytes()
-        found[self.null(column)[positions]] = -1
-        return found, [raw[begin:end].decode() for begin, end in pairwise(ends.tolist())]
+        out = {}
+        for place, column in enumerate(layout.strings):
+            found, first = kernels.codes(self.words, every, at, layout.numbers, strings, place)
+            ends, text = kernels.texts(self.words, readonly(at[first]), layout.numbers, strings, place)
+            null = self.null(column)
+            if null is not None:
+                found[null[positions]] = -1
+            raw = text.tobytes()
+            out[column] = found, [raw[begin:end].decode() for begin, end in pairwise(ends.tolist())]
+        return out
 
-    def null(self, column: str) -> np.ndarray:
-        """Whether a stored column is null, bool [events]."""
+    def null(self, column: str) -> np.ndarray | None:
+        """Where a stored column is null, bool [events]; None where it is nowhere."""
         layout = layout_of(self.declaration)
-        return (self.nulls >> (*layout.integers, *layout.strings).index(column) & 1).astype(np.bool_)
+        place = (*layout.integers, *layout.strings).index(column)
+        return (self.nulls >> place & 1).astype(np.bool_) if self._some_null >> place & 1 else None
+
+    @cached_property
+    def _some_null(self) -> int:
+        return int(np.bitwise_or.reduce(self.nulls))
 
     def _columns(self) -> dict[str, pa.Array]:
         layout = layout_of(self.declaration)
         columns: dict[str, pa.Array] = {}
-        some = int(np.bitwise_or.reduce(self.nulls)) if len(self.nulls) else 0
         for place, name in enumerate((*layout.integers, *layout.strings)):
             if place < len(layout.integers):
                 column = pa.array(self.integers[place], _TYPES[name])
             else:
                 column = _strings(self.declaration, self.words, self.starts, self.at, place - len(layout.integers))
-            if some >> place & 1:
+            if self._some_null >> place & 1:
                 valid = pa.py_buffer(np.packbits((self.nulls >> place & 1) == 0, bitorder="little"))
                 if pa.types.is_dictionary(column.type):
                     indices = pa.Array.from_buffers(pa.int32(), len(self.nulls), [valid, column.indices.buffers()[1]])
@@ -293,9 +303,11 @@ def read_records(declaration: Declaration, records: Records, catalogue: AsOf | N
         at, known, event = at[order], known[order], event[order]
     at = readonly(at)
     types, nulls, integers = kernels.fill(words, at, layout.numbers, layout.numbers - len(layout.integers))
-    steps = words[step_at[:, None] + np.arange(kernels.STEP_WORDS)] if len(step_at) else _NO_STEPS
-    counts = _that_count(steps)
-    step_at, step_entity, steps = step_at[counts], step_entity[counts], steps[counts]
+    steps = _NO_STEPS
+    if len(step_at):
+        steps = words[step_at[:, None] + np.arange(kernels.STEP_WORDS)]
+        counts = _that_count(steps)
+        step_at, step_entity, steps = step_at[counts], step_entity[counts], steps[counts]
     kind = steps[:, 1] & 0xFFFFFFFF
     return Found(
         declaration=declaration,
@@ -347,8 +359,6 @@ def _texts(ends: np.ndarray, text: np.ndarray) -> pa.Array:
 
 def _that_count(steps: np.ndarray) -> np.ndarray:
     """Positions of the steps of the newest computation about each event, in their old order; `steps` [steps, 6]."""
-    if not len(steps):
-        return np.zeros(0, np.int64)
     kind, target, computed = steps[:, 1] & 0xFFFFFFFF, steps[:, 2], steps[:, 5]
     order = np.lexsort((computed, target, kind))
     first = np.append(True, (np.diff(kind[order]) != 0) | (np.diff(target[order]) != 0))

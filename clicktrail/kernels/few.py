@@ -14,6 +14,7 @@ from numba import njit
 from clicktrail.kernels.windows import NOTHING, edge
 
 COUNT, SUM, MEAN, STD, RATIO_OF_COUNTS, RATIO_OF_SUMS, MAX, MIN, DISTINCT, TIME_SINCE, LABEL_RATE = range(11)
+_MICROSECONDS = 1_000_000
 PARTS = 3
 """Whole numbers of which a value is made: see `parts`."""
 
@@ -117,4 +118,28 @@ def parts(  # noqa: PLR0915 - one pass over rows, features and events
                     if labels[0, at] < now and labels[1, at] >= left and labels[1, at] + delay < now:
                         a += labels[2, at]
             out[feature, row, 0], out[feature, row, 1], out[feature, row, 2] = a, b, c
+    return out
+
+
+@njit(cache=True)
+def floats(made: np.ndarray, plan: np.ndarray, entity: np.ndarray, t: np.ndarray) -> np.ndarray:
+    """What `parts` made as numbers: float64 [F, R, 2], nan for null; the second is the n of a LABEL_RATE. No STD."""
+    out = np.full((len(plan), len(t), 2), np.nan)
+    for feature in range(len(plan)):
+        kind = plan[feature, 0]
+        for row in range(len(t)):
+            if entity[row] < 0:
+                continue
+            a, b = made[feature, row, 0], made[feature, row, 1]
+            if kind in (MEAN, RATIO_OF_COUNTS, RATIO_OF_SUMS):
+                if b != 0:
+                    out[feature, row, 0] = a / b
+            elif kind == LABEL_RATE:
+                out[feature, row, 0], out[feature, row, 1] = a, b
+            elif kind in (MAX, MIN, TIME_SINCE) and a == NOTHING:
+                continue
+            elif kind == TIME_SINCE:
+                out[feature, row, 0] = (t[row] - a) // _MICROSECONDS
+            else:
+                out[feature, row, 0] = ~a if kind == MIN else a
     return out

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -84,6 +84,14 @@ def plain(sequence: JaggedSequence) -> dict[str, list[object]]:
     return out
 
 
+def numbers(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The first of each, as text of floats: nan for null."""
+    return {
+        name: str(np.array(np.nan if one is None else one, np.float64).ravel().tolist())
+        for name, one in ((name, one[0] if isinstance(one, np.ndarray) else one) for name, one in values.items())
+    }
+
+
 def small(monkeypatch: pytest.MonkeyPatch, stretch: int, room: int) -> None:
     """Stretches of so many rows, each folded; states that are folded when they gained so many bytes."""
     monkeypatch.setattr(advance, "STRETCH", stretch)
@@ -134,6 +142,10 @@ def test_any_world_is_read_as_the_oracle_says(place: Place, seed: int, stretch: 
                     assert online == expected(view, case, key, read["t"])
                     if view.is_sequence:
                         assert plain(answers[view.name].sequence) == online
+                    else:
+                        assert numbers(answers[view.name].floats) == numbers(
+                            {name: online[name] for name in answers[view.name].floats}
+                        )
                     twice = together([answers[view.name]] * 2)
                     assert {name: column.to_pylist() for name, column in twice.items()} == {
                         name: [value] * 2 for name, value in online.items()
