@@ -18,7 +18,7 @@ from typing import Any
 import yaml
 
 from benchmarks.redis_server import redis_server
-from benchmarks.serving_load import Order
+from benchmarks.serving_load import Order, connections_for
 from benchmarks.serving_servers import Server, served
 from benchmarks.serving_shop import PATHS, requests
 from benchmarks.serving_world import RUN, WEIGHTS, Size, declared, fill_state, make_world
@@ -26,7 +26,6 @@ from clicktrail.settings import Settings
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 
-_CONNECTIONS = 64
 _BODIES = 5_000
 _COMPILING_S = 180.0
 
@@ -60,7 +59,7 @@ class Bench:
     def order(self, rate: float, seconds: float, seed: int = 0) -> Order:
         """Single requests of known users, open loop."""
         bodies = self.bodies("requests", requests(self.size.task, self.size.users, _BODIES))
-        connections = min(_CONNECTIONS, max(4, round(rate / 4)))
+        connections = connections_for(rate)
         return Order(path=self.path, bodies=bodies, rate=rate, seconds=seconds, connections=connections, seed=seed)
 
     def bodies(self, name: str, lines: Sequence[bytes]) -> str:

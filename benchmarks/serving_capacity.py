@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from benchmarks.serving_load import Order
+from benchmarks.serving_load import Order, connections_for
 from benchmarks.serving_servers import Server, Step
 
 P99_MS = 50.0
@@ -16,7 +16,6 @@ _RESOLUTION = 1.05
 _LEAST_RATE = 5.0
 _LEAST_REQUESTS = 100
 _DRAIN_S = 0.5
-_CONNECTIONS = 64
 
 
 class Search:
@@ -73,7 +72,8 @@ def capacities(servers: Sequence[Server], order: Order, show: Callable[[Server, 
         for server in waiting:
             search, turn = searches[server.name], turn + 1
             seconds = max(order.seconds, _LEAST_REQUESTS / search.rate)
-            tried = replace(order, rate=search.rate, seconds=seconds, connections=_CONNECTIONS, seed=turn)
+            connections = connections_for(search.rate)
+            tried = replace(order, rate=search.rate, seconds=seconds, connections=connections, seed=turn)
             step = server.load(tried)
             show(server, step)
             if not holds(step):

@@ -23,6 +23,10 @@ from pathlib import Path
 _GRACE_S = 1.0
 """How long after the last arrival an answer may still come; what has none by then has failed."""
 
+_CONNECTIONS = range(4, 65)
+_PER_CONNECTION_S = 4
+"""Requests a second on a connection, so that none is idle for as long as servers keep one open (5 s)."""
+
 _CHUNK = 1 << 16
 """A larger buffer costs more to make than the answer takes to read."""
 
@@ -41,6 +45,11 @@ class Order:
     connections: int
     seed: int = 0
     port: int = 0
+
+
+def connections_for(rate: float) -> int:
+    """How many connections an open loop of this rate uses."""
+    return min(max(round(rate / _PER_CONNECTION_S), _CONNECTIONS[0]), _CONNECTIONS[-1])
 
 
 @dataclass(kw_only=True)
@@ -74,7 +83,10 @@ class _Connection:
 
     def answer(self) -> bytes | None:
         """The whole answer once it is there, None before that, nothing where the server hung up."""
-        chunk = self.socket.recv(_CHUNK)
+        try:
+            chunk = self.socket.recv(_CHUNK)
+        except ConnectionError:
+            chunk = b""
         if not chunk:
             return b""
         self._got += chunk
@@ -129,16 +141,21 @@ class Load:
             if due is None and now >= end and not busy and not waiting:
                 break
             if now > end + _GRACE_S:
-                self._result.failed += busy + len(waiting)
                 self._result.sent += len(waiting)
-                self._result.said = self._result.said or "no answer within the grace"
+                self._failed("no answer within the grace", busy + len(waiting))
                 break
             wake = due or (end if now < end else end + _GRACE_S)
             self._receive(max(wake - now, 0.0))
 
     def _send(self, connection: _Connection, due: float) -> None:
-        connection.send(self._requests[self._result.sent % len(self._requests)], due)
+        request = self._requests[self._result.sent % len(self._requests)]
         self._result.sent += 1
+        try:
+            connection.send(request, due)
+        except ConnectionError as error:
+            self._failed(repr(error))
+            self._drop(connection)
+            self._connect()
 
     def _receive(self, seconds: float) -> None:
         for number, _ in self._poll.poll(seconds):
@@ -150,14 +167,17 @@ class Load:
                 if answer.startswith(_OK):
                     self._result.latency_ms.append((time.perf_counter() - connection.due) * 1000)
                 else:
-                    self._result.failed += 1
-                    self._result.said = self._result.said or answer.decode(errors="replace") or "the server hung up"
+                    self._failed(answer.decode(errors="replace") or "the server hung up")
             if answer:
                 connection.due = 0.0
                 self._idle.append(connection)
             else:  # also an idle connection may be closed: that is how keep-alive ends
                 self._drop(connection)
                 self._connect()
+
+    def _failed(self, why: str, requests: int = 1) -> None:
+        self._result.failed += requests
+        self._result.said = self._result.said or why
 
     def _connect(self) -> None:
         connection = _Connection(self._order.port)

@@ -26,8 +26,8 @@ STALL_S = 0.5
 
 
 @contextmanager
-def answering(statuses: list[int], stall_at: int = -1) -> Iterator[int]:
-    """A server that answers these in turn, over and over, and stalls once; its port."""
+def answering(statuses: list[int], stall_at: int = -1, hangs_up_at: int = -1) -> Iterator[int]:
+    """A server that answers these in turn, over and over, stalls or hangs up once; its port."""
     asked: list[float] = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -40,6 +40,9 @@ def answering(statuses: list[int], stall_at: int = -1) -> Iterator[int]:
             asked.append(time.monotonic())
             if len(asked) == stall_at:
                 time.sleep(STALL_S)
+            if len(asked) == hangs_up_at:
+                self.close_connection = True
+                return
             body = b"{}"
             self.send_response(statuses[(len(asked) - 1) % len(statuses)])
             self.send_header("content-length", str(len(body)))
@@ -82,6 +85,14 @@ def test_what_is_no_200_has_failed() -> None:
     assert result.failed == result.sent // 3
     assert len(result.latency_ms) == result.sent - result.failed
     assert " 500 " in result.said
+
+
+def test_a_server_that_hangs_up_has_failed() -> None:
+    """A request whose connection is closed without an answer is a failure, and the load goes on."""
+    with answering([200], hangs_up_at=20) as port:
+        result = Load(order(port), [b"{}"]).run()
+    assert result.failed == 1
+    assert len(result.latency_ms) == result.sent - 1 > 50
 
 
 def test_a_closed_loop_sends_as_soon_as_it_is_answered() -> None:
