@@ -46,6 +46,7 @@ class FlatEvents(NamedTuple):
 def flat_events(fields: Fields, rows: Rows) -> FlatEvents:
     """The events of a view with the request of each row behind them; see `clicktrail.kernels.encode.Events`."""
     sequence, count = rows.sequences[fields.view], len(rows.t)
+    assert len(sequence.starts) == len(sequence.ends) == count  # noqa: S101 - kernels do not look where they read
     time = readonly(sequence.values["event_timestamp"])
     size = len(time)
     codes = np.empty((len(fields.strings), size + count), np.int32)

@@ -5,21 +5,12 @@ Shapes: E flat events, R rows, S string fields, N number fields, T tokens, C id 
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import numpy as np
 from numba import njit
 
-from clicktrail.kernels.encode_numbers import (
-    MICROSECONDS,
-    bucket,
-    hour_and_weekday,
-    scaled,
-    time_bucket,
-    time_log,
-    time_number,
-)
+from clicktrail.kernels import encode_columns as columns
 
 
 class Events(NamedTuple):
@@ -44,8 +35,7 @@ class TokenPlan(NamedTuple):
 
     `last`: events of a window at most. `categories`: how many of the first string fields are ids. `same`, `seen`: rows
     of `codes`, int64. `visits`: microseconds without an event that part two tokens; negative: each event is a token.
-    `means`, `stds` float64 [N]; `edges` float64 [N, K], rising, inf behind the last. `edge`: how many of the last
-    number columns speak of the event before. `ids`, `numbers`: C and F.
+    `means`, `stds` float64 [N]; `edges` float64 [N, K], rising, inf behind the last. `ids`, `numbers`: C and F.
     """
 
     last: int
@@ -182,156 +172,36 @@ def _row(
     codes, logs, t = events.codes, events.logs, events.t[row]
     to, put = 0, 0
     for field in range(plan.categories):
-        _strings(codes[field], at, end, table[offsets[field] :], ids[:, to])
+        columns.strings(codes[field], at, end, table[offsets[field] :], ids[:, to])
         to += 1
     for field in range(len(plan.means)):
         mean, std, edges = plan.means[field], plan.stds[field], plan.edges[field]
-        _values(logs[field], at, end, mean, std, edges, ids[:, to], numbers[:, put])
+        columns.values(logs[field], at, end, mean, std, edges, ids[:, to], numbers[:, put])
         to, put = to + 1, put + 1
-    _clock(moment, end, ids[:, to], ids[:, to + 1])
+    columns.clock(moment, end, ids[:, to], ids[:, to + 1])
     to += 2
     if plan.age:
-        _ages(moment, end, t, ids[:, to], numbers[:, put])
+        columns.ages(moment, end, t, ids[:, to], numbers[:, put])
         to, put = to + 1, put + 1
     for field in plan.same:
-        _same(codes[field], at, end, codes[field, len(events.time) + row], numbers[:, put])
+        columns.same(codes[field], at, end, codes[field, len(events.time) + row], numbers[:, put])
         put += 1
     for place, field in enumerate(plan.seen):
-        _seen(codes[field], at, end, marks[place], row, numbers[:, put])
+        columns.seen(codes[field], at, end, marks[place], row, numbers[:, put])
         put += 1
     if plan.steps:
-        put = _all_changes(logs, at, end, numbers, put)
-        _paces(moment, end, numbers[:, put])
+        put = columns.changes(logs, at, end, numbers, put)
+        columns.paces(moment, end, numbers[:, put])
         put += 1
     if plan.visits >= 0:
         if plan.categories:
-            _befores(codes[0], at, first, end, table[offsets[0] :], ids[:, to])
+            columns.strings_before(codes[0], at, first, end, table[offsets[0] :], ids[:, to])
             to += 1
-        _sizes(first, end, numbers[:, put])
+        columns.sizes(first, end, numbers[:, put])
         put += 1
     if plan.rise:
-        put = _all_changes(logs, at, end[1:], numbers[1:], put)
+        put = columns.changes(logs, at, end[1:], numbers[1:], put)
         for field in range(plan.categories):
-            _again(codes[field], at, end, numbers[:, put])
+            columns.again(codes[field], at, end, numbers[:, put])
             put += 1
-    _gaps(moment, first, ids[:, to], numbers[:, put])
-
-
-# ---- columns of one row's tokens; `at` [events] is where events stand, `end` [T] the last event of each token
-
-
-@njit(cache=True)
-def _strings(codes: np.ndarray, at: np.ndarray, end: np.ndarray, table: np.ndarray, out: np.ndarray) -> None:
-    for token in range(len(end)):
-        code = codes[at[end[token]]]
-        out[token] = 0 if code < 0 else table[code]
-
-
-@njit(cache=True)
-def _befores(
-    codes: np.ndarray, at: np.ndarray, first: np.ndarray, end: np.ndarray, table: np.ndarray, out: np.ndarray
-) -> None:
-    """The string of the event before the last, where both are of the same token."""
-    for token in range(len(end)):
-        if end[token] > first[token]:
-            code = codes[at[end[token] - 1]]
-            out[token] = 0 if code < 0 else table[code]
-
-
-@njit(cache=True)
-def _values(
-    logs: np.ndarray,
-    at: np.ndarray,
-    end: np.ndarray,
-    mean: float,
-    std: float,
-    edges: np.ndarray,
-    ids: np.ndarray,
-    numbers: np.ndarray,
-) -> None:
-    for token in range(len(end)):
-        value = scaled(logs[at[end[token]]], mean, std)
-        ids[token], numbers[token] = bucket(value, edges), _or_zero(value)
-
-
-@njit(cache=True)
-def _clock(moment: np.ndarray, end: np.ndarray, hours: np.ndarray, weekdays: np.ndarray) -> None:
-    for token in range(len(end)):
-        hours[token], weekdays[token] = hour_and_weekday(moment[end[token]])
-
-
-@njit(cache=True)
-def _ages(moment: np.ndarray, end: np.ndarray, t: int, ids: np.ndarray, numbers: np.ndarray) -> None:
-    for token in range(len(end)):
-        seconds = (t - moment[end[token]]) / MICROSECONDS
-        ids[token], numbers[token] = time_bucket(seconds), time_number(seconds)
-
-
-@njit(cache=True)
-def _gaps(moment: np.ndarray, first: np.ndarray, ids: np.ndarray, numbers: np.ndarray) -> None:
-    """From where the token before began to where this one does."""
-    for token in range(1, len(first)):
-        seconds = (moment[first[token]] - moment[first[token - 1]]) / MICROSECONDS
-        ids[token], numbers[token] = time_bucket(seconds), time_number(seconds)
-
-
-@njit(cache=True)
-def _same(codes: np.ndarray, at: np.ndarray, end: np.ndarray, wanted: int, out: np.ndarray) -> None:
-    for token in range(len(end)):
-        out[token] = wanted >= 0 and codes[at[end[token]]] == wanted
-
-
-@njit(cache=True)
-def _seen(codes: np.ndarray, at: np.ndarray, end: np.ndarray, marks: np.ndarray, row: int, out: np.ndarray) -> None:
-    """Whether the string stood earlier in the window; `marks`: the row that saw each code last."""
-    token = 0
-    for place in range(len(at)):
-        code = codes[at[place]]
-        if place == end[token]:
-            out[token] = code >= 0 and marks[code] == row
-            token += 1
-        if code >= 0:
-            marks[code] = row
-
-
-@njit(cache=True)
-def _changes(logs: np.ndarray, at: np.ndarray, end: np.ndarray, out: np.ndarray) -> None:
-    """Change since the event before."""
-    for token in range(len(end)):
-        if end[token] > 0:
-            out[token] = _or_zero(logs[at[end[token]]] - logs[at[end[token] - 1]])
-
-
-@njit(cache=True)
-def _all_changes(logs: np.ndarray, at: np.ndarray, end: np.ndarray, out: np.ndarray, put: int) -> int:
-    """The changes of all numbers, from column `put` on; the column behind them."""
-    for field in range(len(logs)):
-        _changes(logs[field], at, end, out[:, put + field])
-    return put + len(logs)
-
-
-@njit(cache=True)
-def _paces(moment: np.ndarray, end: np.ndarray, out: np.ndarray) -> None:
-    """Change of the pause before an event since the pause before that."""
-    for token in range(len(end)):
-        place = end[token]
-        if place > 1:
-            now, before = moment[place] - moment[place - 1], moment[place - 1] - moment[place - 2]
-            out[token] = time_log(now / MICROSECONDS) - time_log(before / MICROSECONDS)
-
-
-@njit(cache=True)
-def _sizes(first: np.ndarray, end: np.ndarray, out: np.ndarray) -> None:
-    for token in range(len(end)):
-        out[token] = math.log(end[token] - first[token] + 1) / 2
-
-
-@njit(cache=True)
-def _again(codes: np.ndarray, at: np.ndarray, end: np.ndarray, out: np.ndarray) -> None:
-    for token in range(1, len(end)):
-        out[token] = codes[at[end[token]]] == codes[at[end[token] - 1]]
-
-
-@njit(cache=True)
-def _or_zero(value: float) -> float:
-    return 0.0 if math.isnan(value) else value
+    columns.gaps(moment, first, ids[:, to], numbers[:, put])
