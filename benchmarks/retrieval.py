@@ -14,6 +14,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from clicktrail.catalogue import HISTORY_SCHEMA, Catalogue
 from clicktrail.encoding import Encoding
 from clicktrail.input_spec import InputSpec
 from serving.diversity import POOL, spread
-from serving.filters import Filters
+from serving.filters import Eligible, Filters
 from serving.items import Items
 from serving.offers import offers
 from serving.retrieval import Retrieval
@@ -72,12 +73,13 @@ def measure(items: Items, queries: np.ndarray, retrieval: Retrieval) -> dict[str
         (ranked,) = retrieval.best(query[None], POOL * _DEPTHS[0], filters.all, [_NOTHING])
         spread(items.vectors[ranked.places], ranked.scores, _DEPTHS[0], 0.3)
 
-    found = {}
+    def top(query: np.ndarray, k: int, eligible: Eligible) -> object:
+        return retrieval.best(query[None], k, eligible, [_NOTHING])
+
+    found: dict[str, float] = {}
     for depth in _DEPTHS:
-        found |= _times(
-            f"top{depth}", lambda one, k=depth: retrieval.best(one[None], k, filters.all, [_NOTHING]), queries
-        )
-    found |= _times("half_may_be_shown", lambda one: retrieval.best(one[None], 10, half, [_NOTHING]), queries)
+        found |= _times(f"top{depth}", partial(top, k=depth, eligible=filters.all), queries)
+    found |= _times("half_may_be_shown", partial(top, k=_DEPTHS[0], eligible=half), queries)
     found |= _times("diverse", diverse, queries)
     few = 32
     began = time.perf_counter()
