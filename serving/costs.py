@@ -3,7 +3,7 @@
 The bundle has costs from the task; CLICKTRAIL_FRAUD_COSTS names a JSON file with those of a deployment. Shares are of
 the payment's amount, fixed costs in minor units of its currency:
 
-    {"review": {"fixed_minor": 300, "finds": 0.9},
+    {"review": {"fixed_minor": 500, "finds": 0.9},
      "missed_fraud": {"share": 1.0, "fixed_minor": 1500},
      "false_decline": {"share": 0.2, "fixed_minor": 500}}
 """

@@ -19,6 +19,11 @@ from clicktrail.windows import number
 _FEW = 100
 """Below this a number is told with a decimal place."""
 
+_TYPES = 3
+"""More types of events are not named one by one."""
+
+_UNITS = ((86_400_000_000, "days"), (3_600_000_000, "hours"), (60_000_000, "minutes"), (1_000_000, "seconds"))
+
 
 def of_numbers(
     encoding: Encoding, declarations: Mapping[str, Declaration], names: Sequence[str], rows: Rows, row: int
@@ -41,9 +46,14 @@ def of_numbers(
 
 def of_sequence(encoding: Encoding, declaration: Declaration, rows: Rows, row: int) -> str:
     """A history of events."""
-    count = len(_window(_spec(encoding, declaration.name), rows, row))
-    events, whose = events_text(declaration.events), entity(declaration)
-    return f"the last {count} {events} of this {whose}" if count else f"no {events} of this {whose} are known"
+    window = _window(_spec(encoding, declaration.name), rows, row)
+    events, whose = _events(declaration), entity(declaration)
+    if not len(window):
+        return f"no {events} of this {whose} are known"
+    times = rows.sequences[declaration.name].values["event_timestamp"]
+    return (
+        f"the last {len(window)} {events} of this {whose}, the newest {_span(rows.t[row] - times[window[-1]])} before"
+    )
 
 
 def of_field(encoding: Encoding, declarations: Mapping[str, Declaration], field: str, rows: Rows, row: int) -> str:
@@ -62,7 +72,7 @@ def of_field(encoding: Encoding, declarations: Mapping[str, Declaration], field:
     window, sequence = _window(spec, rows, row), rows.sequences[spec.view]
     texts = [sequence.dictionaries[field][code] for code in sequence.values[field][window] if code >= 0]
     declaration = declarations[spec.view]
-    past = f"the last {len(window)} {events_text(declaration.events)} of this {entity(declaration)}"
+    past = f"the last {len(window)} {_events(declaration)} of this {entity(declaration)}"
     same = texts.count(value)
     return f"{field} stands in {same} of {past}" if same else f"{field} is new to {past}"
 
@@ -131,6 +141,17 @@ def _spec(encoding: Encoding, view: str) -> SequenceSpec:
 def entity(declaration: Declaration) -> str:
     """`card`, `user and item`."""
     return " and ".join(key.removesuffix("_id") for key in declaration.entity_keys)
+
+
+def _events(declaration: Declaration) -> str:
+    """Events by their types, where these are few."""
+    return events_text(declaration.events) if len(declaration.events) <= _TYPES else "events"
+
+
+def _span(microseconds: int) -> str:
+    """A length of time in the largest unit of which there is one."""
+    size, name = next((one for one in _UNITS if microseconds >= one[0]), _UNITS[-1])
+    return f"{plain(round(microseconds / size, 1))} {name}"
 
 
 def plain(value: float) -> str:

@@ -177,7 +177,7 @@ def test_reasons_speak_of_what_is_usual(model: Model, state: LiveState, fraud: F
     assert texts["price_minor"] == f"price_minor is 90,000, {90_000 / usual:.1f} x what is usual for this card"
     assert texts["terminal_id"] == "terminal_id is new to the last 3 payment events of this card"
     assert texts["device"] == "device is not given"
-    assert texts["card_recent_v1"] == "the last 3 payment events of this card"
+    assert texts["card_recent_v1"] == "the last 3 payment events of this card, the newest 20 hours before"
     # 3 payments within the week, and 1.45 on (logarithmic) average in training
     assert texts["card_activity_v1__count_payment_7d"] == (
         "Number of payment events over the last 7 days, of this card: 3; usually 1.4"

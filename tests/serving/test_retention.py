@@ -78,7 +78,10 @@ def test_drivers_go_both_ways_on_request(retention: Retention) -> None:
     for one in drivers:
         assert one["direction"] == ("raises" if one["contribution"] > 0 else "lowers")
     texts = {one["code"]: one["text"] for one in drivers}
-    assert texts["user_recent_v1"] == "the last 3 cart, purchase or view events of this user"
+    # ann's last view was at hour 3, and the log ends at hour 30
+    assert (
+        texts["user_recent_v1"] == "the last 3 cart, purchase or view events of this user, the newest 1.1 days before"
+    )
 
 
 @pytest.mark.parametrize(

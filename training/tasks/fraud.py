@@ -63,7 +63,7 @@ TASK = Task(
     baselines=("gradient_boosting",),
     gates={"average_precision": 0.05},
     costs={
-        "review": {"fixed_minor": 300, "finds": 0.9},
+        "review": {"fixed_minor": 500, "finds": 0.9},
         "missed_fraud": {"share": 1.0, "fixed_minor": 1500},
         "false_decline": {"share": 0.2, "fixed_minor": 500},
     },
