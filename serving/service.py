@@ -31,7 +31,7 @@ _TRAFFIC = {"timeout": 10, "max_concurrency": 256}
 """Seconds until a client that sends its request too slowly gets a 504; requests in flight before others get a 429."""
 
 _LOGGING = {"access": {"enabled": False}}
-"""Our own lines say more and cost a fifth (serving/logs.py)."""
+"""Our own lines say more and cost a third (serving/logs.py)."""
 
 
 def _verified(task: str) -> Predictor:
