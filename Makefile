@@ -117,7 +117,7 @@ summary: setup ## the closing table
 
 serve: setup ## serve the newest bundle: make serve TASK=fraud PORT=3000
 	@test -n "$(TASK)" || { echo "say which: make serve TASK=recommendation, retention or fraud"; exit 2; }
-	@exec $(AS_BUILT) bentoml serve clicktrail-$(TASK):latest --port $(PORT)
+	@exec env OMP_NUM_THREADS=1 $(AS_BUILT) bentoml serve clicktrail-$(TASK):latest --port $(PORT)
 
 verify: setup ## does a bundle prove itself? BUNDLE=tag, folder or exported file (ARGS=--no-state where no state is at hand)
 	@test -n "$(BUNDLE)" || { echo "say which: make verify BUNDLE=clicktrail-fraud:latest, a folder or an exported file"; exit 2; }
