@@ -23,7 +23,7 @@ from pathlib import Path
 _GRACE_S = 1.0
 """How long after the last arrival an answer may still come; what has none by then has failed."""
 
-_CONNECTIONS = range(4, 65)
+_FEWEST, _MOST = 4, 64
 _PER_CONNECTION_S = 4
 """Requests a second on a connection, so that none is idle for as long as servers keep one open (5 s)."""
 
@@ -49,7 +49,7 @@ class Order:
 
 def connections_for(rate: float) -> int:
     """How many connections an open loop of this rate uses."""
-    return min(max(round(rate / _PER_CONNECTION_S), _CONNECTIONS[0]), _CONNECTIONS[-1])
+    return min(max(round(rate / _PER_CONNECTION_S), _FEWEST), _MOST)
 
 
 @dataclass(kw_only=True)
