@@ -19,8 +19,10 @@ def users_of(request: Mapping[str, Any]) -> list[str]:
         InvalidRequestError: nobody, or both ways of saying it.
     """
     user, many = request["user_id"], request["users"]
-    if (user is None) == (many is None):
-        refuse("user_id", "one_of", "stands beside users or neither is there; send one of them")
+    if user is None and many is None:
+        refuse("user_id", "required", "is missing; send it, or users")
+    if user is not None and many is not None:
+        refuse("user_id", "one_of", "stands beside users; send one of them")
     return [user] if many is None else list(many)
 
 

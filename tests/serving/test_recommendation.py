@@ -104,7 +104,7 @@ def test_diversity_shows_all_the_same(servers: dict[str, Server]) -> None:
 @pytest.mark.parametrize(
     ("request_", "field", "rule"),
     [
-        ({}, "user_id", "one_of"),
+        ({}, "user_id", "required"),
         ({"user_id": "ann", "users": ["bob"]}, "user_id", "one_of"),
         ({"users": []}, "users", "length"),
         ({"users": ["ann", "ann"]}, "users", "once"),

@@ -87,7 +87,7 @@ def test_drivers_go_both_ways_on_request(retention: Retention) -> None:
 @pytest.mark.parametrize(
     ("body", "field", "rule"),
     [
-        ({}, "user_id", "one_of"),
+        ({}, "user_id", "required"),
         ({"user_id": "ann", "users": ["bob"]}, "user_id", "one_of"),
         ({"users": []}, "users", "length"),
         ({"users": ["ann", "ann"]}, "users", "once"),
