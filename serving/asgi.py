@@ -23,12 +23,11 @@ from serving.decision import Decision, Mark
 from serving.endpoints import ENDPOINTS
 from serving.manifest import RefusedError
 from serving.openapi import openapi
+from serving.request_ids import HEADER, request_id
 from serving.schema import MAX_BODY_BYTES, InvalidRequestError, parse
-from serving.telling import Asked, Teller, request_id
+from serving.telling import Asked, Teller
 
 Decide = Callable[[dict[str, Any]], Decision]
-
-_REQUEST_ID = "x-request-id"
 
 
 class Door:
@@ -59,9 +58,9 @@ class Door:
             return _error(400, "the client went away before its request was whole")  # nobody reads it: no traceback
         if self._decide is None or self._teller is None:
             return _error(503, "the service has not verified itself yet; try again")
-        asked = Asked(request_id=request_id(request.headers.get(_REQUEST_ID)))
+        asked = Asked(request_id=request_id(request.headers.get(HEADER)))
         response = self._answer(body, asked, self._decide, self._teller)
-        response.headers[_REQUEST_ID] = asked.request_id
+        response.headers[HEADER] = asked.request_id
         return response
 
     def _answer(self, body: bytes | None, asked: Asked, decide: Decide, teller: Teller) -> Response:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
-import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -24,10 +22,6 @@ from serving.tracing import Tracing
 
 logger = logging.getLogger("clicktrail.serving")
 
-_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
-"""An id that a caller may give: short, and needing no quotes in a log."""
-
-
 _STANDS_NS = 1_000_000_000
 
 
@@ -38,15 +32,6 @@ class Asked:
     request_id: str
     began: int = field(default_factory=time.perf_counter_ns)
     received: int = field(default_factory=time.time_ns)
-
-
-def request_id(given: str | None) -> str:
-    """The caller's id of a request, or one of our own where there is none, or none that will do: UUID version 7."""
-    if given is not None and _ID.fullmatch(given):
-        return given
-    number = time.time_ns() // 1_000_000 << 80 | int.from_bytes(os.urandom(10))
-    text = f"{number & ~(0xF << 76) & ~(0x3 << 62) | 0x7 << 76 | 0x2 << 62:032x}"
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
 class Teller:

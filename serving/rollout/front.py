@@ -22,6 +22,7 @@ from typing import Any
 from aiohttp import ClientSession
 from prometheus_client import CONTENT_TYPE_LATEST
 
+from serving.request_ids import identified
 from serving.rollout.answers import NOTHING, reading
 from serving.rollout.backend import Backend
 from serving.rollout.guard import Observation
@@ -127,7 +128,7 @@ class Front:
         else:
             query: bytes = scope["query_string"]
             target = scope["raw_path"].decode("latin-1") + (f"?{query.decode('latin-1')}" if query else "")
-            asked = Asked(method=scope["method"], target=target, headers=scope["headers"], body=body)
+            asked = Asked(method=scope["method"], target=target, headers=identified(scope["headers"]), body=body)
             reply = await (self._figures(asked) if path.startswith("/metrics/") else self._pass(asked))
             await _send(send, reply)
             return

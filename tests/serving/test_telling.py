@@ -25,7 +25,7 @@ from serving.explain import ask
 from serving.logs import AccessLog, JsonLines
 from serving.manifest import RefusedError
 from serving.metrics import Metrics
-from serving.telling import request_id
+from serving.request_ids import identified, request_id
 from serving.tracing import Tracing
 from tests.serving import shop
 from tests.serving.conftest import Bundles, Server, start, stop, wait_until_ready
@@ -51,6 +51,15 @@ def test_an_id_that_will_not_do_is_replaced(given: str | None) -> None:
     assert UUID7.fullmatch(made)
     assert before <= int(made[:8] + made[9:13], 16) <= time.time_ns() // 1_000_000
     assert request_id(given) != made
+
+
+def test_a_request_that_is_passed_on_has_an_id() -> None:
+    """One for all who are asked the same: the caller's, or one of ours in its place."""
+    assert identified([(b"x-request-id", b"r1"), (b"host", b"shop")]) == [(b"host", b"shop"), (b"x-request-id", b"r1")]
+    for headers in ([], [(b"x-request-id", b"two words")]):
+        ((name, value),) = identified(headers)
+        assert name == b"x-request-id"
+        assert UUID7.fullmatch(value.decode())
 
 
 def test_a_line_a_request() -> None:
