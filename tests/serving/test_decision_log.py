@@ -16,7 +16,7 @@ import pytest
 from clicktrail import decision_files
 from clicktrail.clock import microseconds
 from clicktrail.forget_derived import from_decisions
-from clicktrail.settings import Settings
+from clicktrail.settings import Settings, load
 from clicktrail.traces import Traces
 from serving.decide_again import KeptView
 from serving.decision import Decision, Read
@@ -224,6 +224,21 @@ def test_a_share_is_the_same_requests_everywhere(tmp_path: Path) -> None:
         written.close()
     assert kept_ids(tmp_path / "one") == kept_ids(tmp_path / "other")
     assert 30 < len(kept_ids(tmp_path / "one")) < 70
+
+
+def test_how_much_is_kept_is_read_strictly() -> None:
+    """On, off or a share, and whole days: anything else is an error that names the variable and what it takes."""
+    assert load({}).decision_share == load({"CLICKTRAIL_DECISION_LOG": "on"}).decision_share == 1
+    assert load({"CLICKTRAIL_DECISION_LOG": "off"}).decision_share == 0
+    assert load({"CLICKTRAIL_DECISION_LOG": "0.25", "CLICKTRAIL_DECISION_DAYS": "7"}).decision_share == 0.25
+    for name, values in (
+        ("CLICKTRAIL_DECISION_LOG", ("yes", "1.5", "-0.1", "nan")),
+        ("CLICKTRAIL_DECISION_DAYS", ("0", "-1", "1.5", "ten")),
+        ("CLICKTRAIL_LOG_LEVEL", ("debug", "INFO")),
+    ):
+        for value in values:
+            with pytest.raises(ValueError, match=f"{name} is '{value}': give"):
+                load({name: value})
 
 
 def test_days_that_are_over_go(tmp_path: Path) -> None:
