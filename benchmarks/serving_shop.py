@@ -24,11 +24,9 @@ SECOND = 1_000_000
 _DAYS, _QUIET_DAYS = 90, 80
 _TERMINALS, _CATEGORIES, _DEVICES = 300, 40, 3
 _PAYMENTS = 40
-_FRAUDS = 0.003
-"""Such as shops have: were every payment suspect, each would be given its reasons."""
-
-_AMOUNT_MINOR, _SPREAD = 4_000, 1.0
-"""Payments are of this size and log-normal."""
+_FRAUDS = 0.03
+_AMOUNT_MINOR, _SPREAD = 4_000, 0.5
+"""Payments are log-normal, and seldom so large that one looks suspect: each that does is given its reasons."""
 
 _MORE = 40
 _TYPES = ("view", "search", "favorite", "cart", "purchase")

@@ -34,6 +34,17 @@ def table(size: int, width: int) -> nn.Embedding:
     return embedding
 
 
+def looked_up(tables: nn.ModuleList, ids: torch.Tensor) -> torch.Tensor:
+    """Sum of each table's row for its id column: [..., C] -> [..., D].
+
+    An exported graph has one table for all columns: a runtime pays for each node, not for the few numbers in it.
+    """
+    if torch.onnx.is_in_onnx_export():
+        sizes = torch.tensor([0, *(one.weight.shape[0] for one in tables)][:-1])
+        return F.embedding(ids + sizes.cumsum(0), torch.cat([one.weight for one in tables])).sum(-2)
+    return sum((one(ids[..., column]) for column, one in enumerate(tables)), start=torch.zeros(()))
+
+
 class EventEmbedding(nn.Module):
     """ids_BLC, numbers_BLF -> x_BLD: one table an id column, a linear map of the numbers, their sum normalised."""
 
@@ -47,9 +58,7 @@ class EventEmbedding(nn.Module):
 
     def forward(self, ids_BLC: torch.Tensor, numbers_BLF: torch.Tensor) -> torch.Tensor:
         """Embed events."""
-        x_BLD = self.numbers(numbers_BLF)
-        for column, embedding in enumerate(self.tables):
-            x_BLD = x_BLD + embedding(ids_BLC[..., column])
+        x_BLD = self.numbers(numbers_BLF) + looked_up(self.tables, ids_BLC)
         return F.dropout(self.norm(x_BLD), self.dropout, self.training)
 
 
@@ -84,10 +93,7 @@ class RequestEmbedding(nn.Module):
         rise_QVP = ((value_QV1 - low) / (high - low).clamp(min=1e-4)).clamp(0, 1)
         known_QV1 = 1 - numbers_QV[:, count:, None]
         pieces = torch.cat([(rise_QVP * known_QV1).flatten(1), numbers_QV], 1)
-        r_QD = self.values(pieces)
-        for column, embedding in enumerate(self.tables):
-            r_QD = r_QD + embedding(ids_QC[:, column])
-        return self.norm(r_QD), pieces
+        return self.norm(self.values(pieces) + looked_up(self.tables, ids_QC)), pieces
 
 
 class ItemScores(nn.Module):

@@ -101,7 +101,7 @@ def test_holds_no_code_but_ours(bundles: Bundles) -> None:
     assert not [path for path in root.rglob("*") if path.suffix in (".pkl", ".pt", ".ckpt", ".joblib")]
     wanted = (root / "env/python/requirements.txt").read_text().split()
     of_bentoml = {"bentoml", "opentelemetry-api", "prometheus_client", "starlette"}
-    packages = {"cryptography", "numba", "numpy", "onnxruntime", "pyarrow", "redis[hiredis]"}
+    packages = {"cryptography", "numba", "numpy", "onnxruntime", "pyarrow", "redis[hiredis]", "tqdm"}
     assert packages <= {one.split("==")[0] for one in wanted} <= packages | of_bentoml
 
 

@@ -16,13 +16,17 @@ from training.encoders.base import Encoder, at_last
 _BASE = 10_000.0
 
 
-def rotate(x_BHLE: torch.Tensor, position: torch.Tensor) -> torch.Tensor:
-    """Turn each pair of (first half, second half) by position x frequency; `position` is [L], or [B, 1, L]."""
-    half = x_BHLE.shape[3] // 2
-    frequency = _BASE ** (-torch.arange(half, device=x_BHLE.device, dtype=torch.float32) / half)
+def turns(position: torch.Tensor, width: int) -> torch.Tensor:
+    """Cosine and sine of position x frequency for heads of this width, [2, ..., width / 2]; `position` is [...]."""
+    half = width // 2
+    frequency = _BASE ** (-torch.arange(half, device=position.device, dtype=torch.float32) / half)
     angle = position.to(torch.float32)[..., None] * frequency
-    cos, sin = angle.cos().to(x_BHLE.dtype), angle.sin().to(x_BHLE.dtype)
-    first, second = x_BHLE[..., :half], x_BHLE[..., half:]
+    return torch.stack([angle.cos(), angle.sin()])
+
+
+def rotate(x: torch.Tensor, turn: torch.Tensor) -> torch.Tensor:
+    """Turn each pair of (first half, second half) of the last axis; `turn` from `turns`."""
+    (first, second), (cos, sin) = x.chunk(2, dim=-1), turn.to(x.dtype)
     return torch.cat([first * cos - second * sin, first * sin + second * cos], dim=-1)
 
 
@@ -41,18 +45,16 @@ class Block(nn.Module):
         self.out = nn.Linear(config.width, config.width)
         self.up, self.down = nn.Linear(config.width, 4 * config.width), nn.Linear(4 * config.width, config.width)
 
-    def forward(self, x_BLD: torch.Tensor) -> torch.Tensor:
-        """x_BLD -> x_BLD."""
+    def forward(self, x_BLD: torch.Tensor, turn: torch.Tensor) -> torch.Tensor:
+        """x_BLD -> x_BLD; `turn` [2, L, E / 2] is that of the positions."""
         batch, length, width = x_BLD.shape
         split = self.query_key_value(self.attention_norm(x_BLD)).view(batch, length, 3, self.heads, width // self.heads)
-        q_BHLE, k_BHLE, v_BHLE = split.permute(2, 0, 3, 1, 4).unbind(0)
-        position_L = torch.arange(length, device=x_BLD.device)
-        attended = F.scaled_dot_product_attention(
-            rotate(q_BHLE, position_L), rotate(k_BHLE, position_L), v_BHLE, is_causal=True
-        )
+        parts = split.permute(2, 0, 3, 1, 4)
+        q_BHLE, k_BHLE = rotate(parts[:2], turn).unbind(0)
+        attended = F.scaled_dot_product_attention(q_BHLE, k_BHLE, parts[2], is_causal=True)
         return self._finish(x_BLD, attended)
 
-    def last(self, x_BLD: torch.Tensor, length_B: torch.Tensor) -> torch.Tensor:
+    def last(self, x_BLD: torch.Tensor, length_B: torch.Tensor, turn: torch.Tensor) -> torch.Tensor:
         """x_BLD -> x_B1D at each sequence's last position: of all others only keys and values are computed."""
         batch, length, width = x_BLD.shape
         shape = (2, self.heads, width // self.heads)
@@ -61,19 +63,19 @@ class Block(nn.Module):
         q_BHLE = F.linear(self.attention_norm(own_B1D), weight[:width], bias[:width]).view(batch, 1, *shape[1:])
         split = F.linear(normed_BLD, weight[width:], bias[width:]).view(batch, length, *shape)
         k_BHLE, v_BHLE = split.permute(2, 0, 3, 1, 4).unbind(0)
-        position_L, own_B11 = torch.arange(length, device=x_BLD.device), (length_B - 1)[:, None, None]
+        position_L, own_B11 = torch.arange(length, device=x_BLD.device), (length_B - 1).clamp(min=0)[:, None, None]
         attended = F.scaled_dot_product_attention(
-            rotate(q_BHLE.transpose(1, 2), own_B11),
-            rotate(k_BHLE, position_L),
+            rotate(q_BHLE.transpose(1, 2), turns(own_B11, shape[2])),
+            rotate(k_BHLE, turn),
             v_BHLE,
-            attn_mask=(position_L <= own_B11.clamp(min=0))[:, None],
+            attn_mask=(position_L <= own_B11)[:, None],
         )
         return self._finish(own_B1D, attended)
 
     def _finish(self, x_BLD: torch.Tensor, attended_BHLE: torch.Tensor) -> torch.Tensor:
         merged_BLD = attended_BHLE.transpose(1, 2).reshape(x_BLD.shape)
         x_BLD = x_BLD + F.dropout(self.out(merged_BLD), self.dropout, self.training)
-        inner = F.gelu(self.up(self.forward_norm(x_BLD)), approximate="tanh")
+        inner = F.gelu(self.up(self.forward_norm(x_BLD)))
         return x_BLD + F.dropout(self.down(inner), self.dropout, self.training)
 
 
@@ -83,21 +85,27 @@ class TransformerEncoder(Encoder):
     def __init__(self, config: EncoderConfig) -> None:
         """Stack the blocks."""
         super().__init__()
+        self.head_width = config.width // config.heads
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
         self.norm = nn.LayerNorm(config.width)
 
     def forward(self, x_BLD: torch.Tensor) -> torch.Tensor:
         """Causal: position p attends to 0..p."""
+        turn = self._turn(x_BLD)
         for block in self.blocks:
-            x_BLD = block(x_BLD)
+            x_BLD = block(x_BLD, turn)
         return self.norm(x_BLD)
 
     def last(self, x_BLD: torch.Tensor, length_B: torch.Tensor) -> torch.Tensor:
         """As `Encoder.last`, with a third less work."""
         *before, final = self.blocks
+        turn = self._turn(x_BLD)
         for block in before:
-            x_BLD = block(x_BLD)
-        return self.norm(final.last(x_BLD, length_B))[:, 0]
+            x_BLD = block(x_BLD, turn)
+        return self.norm(final.last(x_BLD, length_B, turn))[:, 0]
+
+    def _turn(self, x_BLD: torch.Tensor) -> torch.Tensor:
+        return turns(torch.arange(x_BLD.shape[1], device=x_BLD.device), self.head_width)
 
 
 def build(config: EncoderConfig) -> Encoder:
