@@ -70,10 +70,14 @@ class Bench:
 
 
 def environment(settings: Settings) -> dict[str, str]:
-    """The environment in which this world is built and served, free of what else is set here."""
+    """The environment in which this world is built and served, free of what else is set here.
+
+    BENTOML_CONFIG_OPTIONS stays: with `services.workers=2` every server under test has two workers.
+    """
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("CLICKTRAIL", "BENTOML"))}
     return {
         **kept,
+        "BENTOML_CONFIG_OPTIONS": os.environ.get("BENTOML_CONFIG_OPTIONS", ""),
         "CLICKTRAIL_HOME": str(settings.home),
         "CLICKTRAIL_SHOP": settings.shop,
         "CLICKTRAIL_CLOCK": settings.clock,
