@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from clicktrail.state_store import Held, Step
 
@@ -23,7 +24,11 @@ drop table if exists state; -- an older version's
 drop table if exists meta;
 commit;
 """
+_TEXTS = "select name, text from state_texts"
 _AT_ONCE = 10_000
+_FEW = 64
+"""Entities that are read by one statement; those of more would differ each time, and have to be prepared anew."""
+
 _MAPPED_BYTES = 2**32
 """How much of the file a reader maps: long states are read in half the time, past the copies of the page cache."""
 
@@ -51,7 +56,7 @@ class SqliteState:
 
     def texts(self, prefix: str) -> dict[str, str]:
         """See `StateStore`."""
-        sql = "select name, text from state_texts where name >= ? and name < ?"
+        sql = f"{_TEXTS} where name >= ? and name < ?"
         with self._reading() as con:
             rows = con.execute(sql, [prefix, prefix + "\U0010ffff"]).fetchall() if con else []
         return {name[len(prefix) :]: text for name, text in rows}
@@ -60,13 +65,37 @@ class SqliteState:
         self, names: Sequence[str], wanted: Sequence[tuple[str, Sequence[str]]]
     ) -> tuple[list[str | None], list[Held]]:
         """See `StateStore`."""
-        with self._reading() as con:
+        few = sum(len(entities) for _, entities in wanted) <= _FEW
+        with self._reading(at_once=few) as con:
             if con is None:
                 return [None] * len(names), [Held(pieces=[], sizes=[0] * len(entities)) for _, entities in wanted]
-            marks = ", ".join("?" * len(names))
-            found = dict(con.execute(f"select name, text from state_texts where name in ({marks})", names).fetchall())
+            if few:
+                return self._few(con, names, wanted)
+            found = dict(con.execute(f"{_TEXTS} where name in ({_marks(names)})", names).fetchall())
             held = [self._held(con, generation, entities) for generation, entities in wanted]
         return [found.get(name) for name in names], held
+
+    def _few(
+        self, con: sqlite3.Connection, names: Sequence[str], wanted: Sequence[tuple[str, Sequence[str]]]
+    ) -> tuple[list[str | None], list[Held]]:
+        """As `read`, in one statement, which is of one moment by itself: each costs as much again as what it finds."""
+        parts = [f"select -1, name, text from state_texts where name in ({_marks(names)})"]
+        values: list[object] = [*names]
+        for place, (generation, entities) in enumerate(wanted):
+            if entities:
+                some = list(dict.fromkeys(entities))
+                which = f"generation = ? and entity in ({_marks(some)})"
+                parts.append(f"select {place}, entity, chunk from state_chunks where {which}")
+                values += [self._number(con, generation), *some]
+        found: dict[tuple[int, str], list[Any]] = {}
+        for place, key, value in con.execute(" union all ".join(parts), values):
+            found.setdefault((place, key), []).append(value)
+        held = []
+        for place, (_, entities) in enumerate(wanted):
+            chunks = [found.get((place, entity), ()) for entity in entities]
+            pieces = [one for many in chunks for one in many]
+            held.append(Held(pieces=pieces, sizes=[sum(map(len, one)) for one in chunks]))
+        return [found.get((-1, name), (None,))[0] for name in names], held
 
     def sizes(self, generation: str, entities: Sequence[str]) -> list[int]:
         """See `StateStore`."""
@@ -75,10 +104,9 @@ class SqliteState:
             if con is None:
                 return [0] * len(entities)
             for some in _parts(entities):
-                marks = ", ".join("?" * len(some))
                 found |= con.execute(
                     "select entity, sum(length(chunk)) from state_chunks "
-                    f"where generation = ? and entity in ({marks}) group by entity",
+                    f"where generation = ? and entity in ({_marks(some)}) group by entity",
                     [self._number(con, generation), *some],
                 ).fetchall()
         return [found.get(entity, 0) for entity in entities]
@@ -129,9 +157,9 @@ class SqliteState:
         number = self._number(con, generation)
         found: dict[str, list[bytes]] = {}
         for some in _parts(entities):
-            marks = ", ".join("?" * len(some))
             for entity, chunk in con.execute(
-                f"select entity, chunk from state_chunks where generation = ? and entity in ({marks})", [number, *some]
+                f"select entity, chunk from state_chunks where generation = ? and entity in ({_marks(some)})",
+                [number, *some],
             ):
                 found.setdefault(entity, []).append(chunk)
         pieces: list[bytes] = []
@@ -180,8 +208,8 @@ class SqliteState:
         return self._numbers[generation]
 
     @contextmanager
-    def _reading(self) -> Iterator[sqlite3.Connection | None]:
-        """A connection at one moment of the file; None where there is no state yet."""
+    def _reading(self, *, at_once: bool = False) -> Iterator[sqlite3.Connection | None]:
+        """A connection at one moment of the file; None where there is no state yet. `at_once`: for one statement."""
         identity = self.identity()
         if identity != self._read:  # another file took its place: an open connection still reads the old one
             self._close_readers()
@@ -194,11 +222,13 @@ class SqliteState:
         if con is None:
             yield None
             return
-        con.execute("begin")
+        if not at_once:
+            con.execute("begin")
         try:
             yield con
         finally:
-            con.execute("rollback")
+            if not at_once:
+                con.execute("rollback")
             if identity == self._read:
                 self._readers.append(con)
             else:
@@ -257,6 +287,10 @@ class SqliteState:
         """Close the connections: those that are merely let go of wait for the garbage collector, and keep the file."""
         self._close_readers()
         self._close_writer()
+
+
+def _marks(values: Sequence[str]) -> str:
+    return ", ".join("?" * len(values))
 
 
 def _parts(entities: Sequence[str]) -> Iterator[Sequence[str]]:
