@@ -66,7 +66,7 @@ def binary_metrics(labels: ArrayLike, scores: ArrayLike, threshold: float) -> di
 
     labels, scores = _checked_binary(labels, scores)
     target = torch.from_numpy(labels)
-    probability = torch.from_numpy(scores)
+    probability = torch.tensor(scores)
     # decided here: torchmetrics says "over the threshold", a service says "at or over it"
     decision = torch.from_numpy((scores >= threshold).astype(np.int64))
     found = {
