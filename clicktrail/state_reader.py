@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from clicktrail.read_log import Recorder
 
 _ATTEMPTS = 20
+_MANY = 50_000
+"""Events times features from which on the engine, which shares work between rows and features, is the quicker one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +65,10 @@ class ReadResult:
         declaration = self.found.declaration
         if declaration.is_sequence:
             return values(declaration, self.found.history, self.entity, self.at)
-        columns = few.columns(few.plan_of(declaration), self.parts, self.entity, self.at) | self.others
+        plan = few.plan_of(declaration)
+        if len(self.found.known) * len(plan.features) > _MANY:
+            return aggregates(declaration.aggregates, self.found.history, self.entity, self.at)
+        columns = few.columns(plan, self.parts, self.entity, self.at) | self.others
         return {one.name: columns[one.name] for one in declaration.aggregates}
 
     @cached_property
