@@ -1,4 +1,4 @@
-"""From histories to feature values at read times: the one place where a value is computed, offline and online.
+"""From histories to feature values at read times, offline, and online where the few rows of a read are not enough.
 
 An event is visible at t when known_at < t. Shapes: `entity` int64 [rows] (index into the history, -1
 nobody), `t` int64 [rows] microseconds UTC. Since known_at is the order of a history, what is visible at t

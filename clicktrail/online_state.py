@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from clicktrail import state_views
 from clicktrail.declarations import Declaration
-from clicktrail.state_reader import OnlineReader, ReadResult, finish
+from clicktrail.state_reader import OnlineReader, ReadResult
 from clicktrail.state_store import StateMissingError, StateStore, StateWentBackError
 from clicktrail.state_target import is_url, open_store
 
@@ -29,7 +29,6 @@ __all__ = [
     "StateWentBackError",
     "ViewMeta",
     "declarations_here",
-    "finish",
 ]
 
 _PARTITIONS = 4

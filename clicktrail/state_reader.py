@@ -1,4 +1,4 @@
-"""Finishes features from stored states at a read time, by the engine that the offline store uses.
+"""Finishes features from stored states at a read time: a few rows in a pass of their own, many by the engine.
 
 Needs neither Feast nor DuckDB. One round trip to the store a read, however many views and entities.
 """
@@ -300,11 +300,6 @@ def compile_kernels(declarations: Iterable[Declaration], catalogue: AsOf | None 
             watermark=0,
         )
         _ = two.columns, two.sequence if declaration.is_sequence else two.floats
-
-
-def finish(declaration: Declaration, found: Found, t: np.ndarray) -> dict[str, pa.Array]:
-    """Features of each state at its read time; `t` int64 [states], microseconds."""
-    return values(declaration, found.history, np.arange(len(t)), t)
 
 
 def _result(

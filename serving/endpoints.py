@@ -207,32 +207,26 @@ _RECOMMENDED: dict[str, Any] = {
     "candidates": {"type": "integer", "description": "how many items might have been shown"},
 }
 
+
+def _of_one_or_many(said: Mapping[str, Any]) -> dict[str, Any]:
+    """What is said of the user of a request, and, where it is about users, of each."""
+    of_each = {"type": "object", "properties": {"user_id": {"type": "string"}, **said}}
+    described = "asked about users: what is said of each, in their order"
+    return {**said, "answers": {"type": "array", "description": described, "items": of_each}}
+
+
 ENDPOINTS: dict[str, Endpoint] = {
     "recommendation": Endpoint(
         path="/recommend",
         summary="the items that a user is most likely to view next",
         fields=RECOMMEND,
-        answer={
-            **_RECOMMENDED,
-            "answers": {
-                "type": "array",
-                "description": "asked about users: what is said of each, in their order",
-                "items": {"type": "object", "properties": {"user_id": {"type": "string"}, **_RECOMMENDED}},
-            },
-        },
+        answer=_of_one_or_many(_RECOMMENDED),
     ),
     "retention": Endpoint(
         path="/score",
         summary="the probability that a user comes back within the task's horizon",
         fields=SCORE_USER,
-        answer={
-            **_RETURNS,
-            "answers": {
-                "type": "array",
-                "description": "asked about users: what is said of each, in their order",
-                "items": {"type": "object", "properties": {"user_id": {"type": "string"}, **_RETURNS}},
-            },
-        },
+        answer=_of_one_or_many(_RETURNS),
     ),
     "fraud": Endpoint(
         path="/score",
