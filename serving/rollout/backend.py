@@ -142,7 +142,13 @@ class Backend:
             if self._process.returncode is None:
                 self._process.kill()
                 await self._process.wait()
-        # killed from outside, it leaves its workers behind
+        self.kill()
+
+    def kill(self) -> None:
+        """End all processes now; killed from outside, the command leaves its workers behind."""
+        if self._process is not None and self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.kill()
         for one in self._family:
             with contextlib.suppress(psutil.Error):
                 one.kill()

@@ -12,10 +12,11 @@ A plain ASGI application: nothing stands between the socket and the bundle that 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,9 @@ _MOST_IN_FLIGHT = 256
 _TIMEOUT_S = 10.0
 _CANARY_TIMEOUT_S = 2.5
 """Leaves the champion time to answer instead."""
+_END_S = 40.0
+"""For bundles to answer what they were asked, and to end; no stop of the front takes longer."""
+_CLOSE_S = 2.0
 _RETRIED = 500
 """Statuses from here on, and a 429, are the bundle's fault: a canary's users get the champion's answer."""
 _TOO_MANY = 429
@@ -103,8 +107,12 @@ class Front:
         await receive()
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        await self._session.close()
+        _, unended = await asyncio.wait(tasks, timeout=_END_S)
+        if unended:
+            logger.error("not ended within %g s, and left: %s", _END_S, _where(asyncio.all_tasks()))
+            self._supervisor.kill()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._session.close(), _CLOSE_S)
         await send({"type": "lifespan.shutdown.complete"})
 
     def _ended(self, task: asyncio.Task[None]) -> None:
@@ -294,3 +302,14 @@ async def _send(send: Send, reply: Reply) -> None:
         headers = [*headers, (b"content-length", str(len(reply.body)).encode())]
     await send({"type": "http.response.start", "status": reply.status, "headers": headers})
     await send({"type": "http.response.body", "body": reply.body})
+
+
+def _where(tasks: set[asyncio.Task[Any]]) -> str:
+    """What each task waits in, outermost call first."""
+    return "; ".join(f"{task.get_name()}: {' > '.join(_calls(task.get_coro()))}" for task in tasks)
+
+
+def _calls(waiting: Any) -> Iterator[str]:  # noqa: ANN401 - a coroutine, or whatever one waits for
+    while (frame := getattr(waiting, "cr_frame", None)) is not None:
+        yield f"{waiting.__qualname__}:{frame.f_lineno}"
+        waiting = waiting.cr_await

@@ -82,7 +82,7 @@ class Supervisor:
         self._stamp: tuple[int, int, int] | None = None
         self._backends: dict[str, Backend] = {}
         self._tasks: dict[Backend, asyncio.Task[None]] = {}
-        self._ending: set[asyncio.Task[None]] = set()
+        self._ending: dict[asyncio.Task[None], Backend] = {}
         self._verified: set[str] = set()
         self._failures: dict[str, tuple[int, float]] = {}
         self._left: tuple[str, float] | None = None
@@ -108,6 +108,11 @@ class Supervisor:
             for backend in list(self._backends.values()):
                 self._retire(backend)
             await asyncio.gather(*self._ending)
+
+    def kill(self) -> None:
+        """Leave no process behind where ending them in order did not come to an end."""
+        for backend in (*self._backends.values(), *self._ending.values()):
+            backend.kill()
 
     def observe(self, role: str, observation: Observation) -> None:
         """A request that canary or champion was asked while both answered."""
@@ -270,8 +275,8 @@ class Supervisor:
             await backend.end(_DRAIN_S)
 
         ending = asyncio.create_task(end())
-        self._ending.add(ending)
-        ending.add_done_callback(self._ending.discard)
+        self._ending[ending] = backend
+        ending.add_done_callback(self._ending.pop)
 
     # ---- the guard
 

@@ -149,6 +149,7 @@ def command(environ: dict[str, str], *arguments: str) -> subprocess.CompletedPro
         capture_output=True,
         text=True,
         check=False,
+        timeout=300,
     )
 
 
@@ -230,9 +231,13 @@ def front(store: Store, tmp_path: Path) -> Iterator[Front]:
         yield Front(client=client, file=file, log=log)
     finally:
         client.close()
-        process.send_signal(signal.SIGTERM)
-        process.wait(60)
         file.unlink(missing_ok=True)
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(60)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            pytest.fail(f"the front did not end\n{log.read_text()[-3000:]}")
 
 
 NOW = "2026-04-02T00:00:00.000+00:00"
