@@ -19,6 +19,7 @@ from torch.nn import functional as F  # noqa: N812 - torch's own idiom
 from clicktrail.encoding import FIRST, UNKNOWN, Encoding
 from training.config import RunConfig
 from training.encoders import build_encoder
+from training.encoders.base import Packing
 
 NEXT_ITEM, BINARY = "next_item", "binary"
 ITEM = "item_id"
@@ -164,9 +165,12 @@ class SequenceModel(nn.Module):
         for encoder in self.encoders.values():
             encoder.compile(dynamic=True)
 
-    def states(self, view: str, ids_BLC: torch.Tensor, numbers_BLF: torch.Tensor) -> torch.Tensor:
-        """h_BLD of a sequence view."""
-        return self.encoders[view](self.events[view](ids_BLC, numbers_BLF))
+    def states(
+        self, view: str, ids_BLC: torch.Tensor, numbers_BLF: torch.Tensor, segment_BL: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """h_BLD of a sequence view; `segment_BL` where rows hold several sequences (see `Packing`)."""
+        packing = None if segment_BL is None else Packing(segment_BL)
+        return self.encoders[view](self.events[view](ids_BLC, numbers_BLF), packing)
 
     def query(
         self, h_QD: Mapping[str, torch.Tensor], request_ids: torch.Tensor, request_numbers: torch.Tensor
@@ -180,12 +184,21 @@ class SequenceModel(nn.Module):
         return (out + self.wide(pieces)).squeeze(1)
 
     def forward(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """Queries of a batch (see training/batches.py): logits [Q], or q_QD for `item_vectors`."""
+        """Queries of a batch (see training/batches.py): logits [Q], or q_QD for `item_vectors`.
+
+        Args:
+            batch: by sequence view `__ids` and `__numbers` [B, L, ...], `__segment` int64 [B, L] where rows hold
+                several sequences (absent: one a row, padded to the right); by query `__row` (absent: `window`) and
+                `__position` int64 [Q], where the query reads, position -1 where nothing is known; `request_ids`,
+                `request_numbers`.
+        """
         h_QD = {}
         for one in self.spec.sequences:
-            h_BLD = self.states(one.view, batch[f"{one.view}__ids"], batch[f"{one.view}__numbers"])
-            position_Q = batch[f"{one.view}__position"]
-            read_QD = h_BLD[batch["window"], position_Q.clamp(min=0)]
+            view = one.view
+            h_BLD = self.states(view, batch[f"{view}__ids"], batch[f"{view}__numbers"], batch.get(f"{view}__segment"))
+            position_Q = batch[f"{view}__position"]
+            row_Q = batch[f"{view}__row"] if f"{view}__row" in batch else batch["window"]
+            read_QD = h_BLD[row_Q, position_Q.clamp(min=0)]
             h_QD[one.view] = torch.where(position_Q[:, None] < 0, self.empty[one.view].to(read_QD.dtype), read_QD)
         return self.query(h_QD, batch["request_ids"], batch["request_numbers"])
 

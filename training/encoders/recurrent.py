@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import torch
 from torch import nn
+from torch.nn.utils.rnn import PackedSequence
 
 from training.config import EncoderConfig
-from training.encoders.base import Encoder
+from training.encoders.base import Encoder, Packing
 
 
 class RecurrentEncoder(Encoder):
@@ -24,7 +25,29 @@ class RecurrentEncoder(Encoder):
         )
         self.norm = nn.LayerNorm(config.width)
 
-    def forward(self, x_BLD: torch.Tensor) -> torch.Tensor:
+    def forward(self, x_BLD: torch.Tensor, packing: Packing | None = None) -> torch.Tensor:
         """Causal by construction: padding to the right is never looked at."""
-        h_BLD, _ = self.recurrent(x_BLD)
+        h_BLD = self.recurrent(x_BLD)[0] if packing is None else self._packed(x_BLD, packing)
         return self.norm(x_BLD + h_BLD)
+
+    def _packed(self, x_BLD: torch.Tensor, packing: Packing) -> torch.Tensor:
+        """Every sequence from a state of zero, and no step for padding."""
+        order_T, sizes_L = steps_of(packing)
+        x_TD = x_BLD.flatten(0, 1)
+        h_TD, _ = self.recurrent(PackedSequence(x_TD[order_T], sizes_L))
+        return x_TD.new_zeros(x_TD.shape).index_copy(0, order_T, h_TD.data.to(x_TD.dtype)).view(x_BLD.shape)
+
+
+def steps_of(packing: Packing) -> tuple[torch.Tensor, torch.Tensor]:
+    """The real events of a batch step by step: first those at position 0, longest sequence first, then at 1, ...
+
+    Returns:
+        Their places in the flat [B x L] batch, int64 [T], and how many there are of each position, int64 on the CPU.
+    """
+    real_T = packing.segment_BL.flatten().nonzero()[:, 0]
+    position_T = packing.positions().flatten()[real_T]
+    sequence_T = (position_T == 0).cumsum(0) - 1
+    length_S = torch.bincount(sequence_T)
+    rank_S = length_S.argsort(descending=True, stable=True).argsort()
+    order_T = real_T[(position_T * len(length_S) + rank_S[sequence_T]).argsort()]
+    return order_T, torch.bincount(position_T).cpu()

@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional as F  # noqa: N812 - torch's own idiom
 
 from training.config import EncoderConfig
-from training.encoders.base import Encoder, at_last
+from training.encoders.base import Encoder, Packing, at_last
 
 _BASE = 10_000.0
 
@@ -45,13 +45,15 @@ class Block(nn.Module):
         self.out = nn.Linear(config.width, config.width)
         self.up, self.down = nn.Linear(config.width, 4 * config.width), nn.Linear(4 * config.width, config.width)
 
-    def forward(self, x_BLD: torch.Tensor, turn: torch.Tensor) -> torch.Tensor:
-        """x_BLD -> x_BLD; `turn` [2, L, E / 2] is that of the positions."""
+    def forward(self, x_BLD: torch.Tensor, turn: torch.Tensor, sees_B1LL: torch.Tensor | None) -> torch.Tensor:
+        """x_BLD -> x_BLD; `turn` [2, (B, 1,) L, E / 2] is that of the positions, `sees_B1LL` None for all before."""
         batch, length, width = x_BLD.shape
         split = self.query_key_value(self.attention_norm(x_BLD)).view(batch, length, 3, self.heads, width // self.heads)
         parts = split.permute(2, 0, 3, 1, 4)
         q_BHLE, k_BHLE = rotate(parts[:2], turn).unbind(0)
-        attended = F.scaled_dot_product_attention(q_BHLE, k_BHLE, parts[2], is_causal=True)
+        attended = F.scaled_dot_product_attention(
+            q_BHLE, k_BHLE, parts[2], attn_mask=sees_B1LL, is_causal=sees_B1LL is None
+        )
         return self._finish(x_BLD, attended)
 
     def last(self, x_BLD: torch.Tensor, length_B: torch.Tensor, turn: torch.Tensor) -> torch.Tensor:
@@ -89,11 +91,15 @@ class TransformerEncoder(Encoder):
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
         self.norm = nn.LayerNorm(config.width)
 
-    def forward(self, x_BLD: torch.Tensor) -> torch.Tensor:
-        """Causal: position p attends to 0..p."""
-        turn = self._turn(x_BLD)
+    def forward(self, x_BLD: torch.Tensor, packing: Packing | None = None) -> torch.Tensor:
+        """Causal: position p attends to its own sequence up to p."""
+        if packing is None:
+            turn, sees_B1LL = self._turn(x_BLD), None
+        else:
+            turn = turns(packing.positions()[:, None], self.head_width)
+            sees_B1LL = packing.sees()[:, None]
         for block in self.blocks:
-            x_BLD = block(x_BLD, turn)
+            x_BLD = block(x_BLD, turn, sees_B1LL)
         return self.norm(x_BLD)
 
     def last(self, x_BLD: torch.Tensor, length_B: torch.Tensor) -> torch.Tensor:
@@ -101,7 +107,7 @@ class TransformerEncoder(Encoder):
         *before, final = self.blocks
         turn = self._turn(x_BLD)
         for block in before:
-            x_BLD = block(x_BLD, turn)
+            x_BLD = block(x_BLD, turn, None)
         return self.norm(final.last(x_BLD, length_B, turn))[:, 0]
 
     def _turn(self, x_BLD: torch.Tensor) -> torch.Tensor:
