@@ -24,7 +24,9 @@ class EncoderConfig:
 class FitConfig:
     """How a model is fitted.
 
-    `tokens`: events a batch, padding included. `seconds`: training ends with the epoch under way when it has
+    `tokens`: events a batch. `packed`: several windows a row, in random company; else one a row, padded, among
+    windows of like length, which is what recurrent encoders are faster with. `checkpoint_seconds`: between two
+    checkpoints within an epoch (0: at its end alone). `seconds`: training ends with the epoch under way when it has
     taken longer (0: no limit). `patience`: epochs without a better validation metric. `rows`: queries a batch at most.
     """
 
@@ -38,6 +40,8 @@ class FitConfig:
     average: float = 0.0
     patience: int = 3
     seconds: float = 0.0
+    packed: bool = True
+    checkpoint_seconds: float = 60.0
     negatives: int = 1_024
     full_softmax: int = 8_192
 
