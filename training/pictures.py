@@ -1,84 +1,29 @@
-"""Pictures of a run as inline SVG: no fixed colours, so that they follow the page into the dark.
-
-matplotlib draws with stand-in colours, which become CSS variables of the page; text stays text. Every function
-returns an `<svg>` element without any address in it.
-"""
+"""Pictures of a run as inline SVG. Every function returns an `<svg>` element without any address in it."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping, Sequence
-from functools import wraps
-from io import StringIO
-from typing import Any, ParamSpec
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from training.drawing import (
+    BASELINE_COLOURS,
+    INK,
+    MODEL_COLOUR,
+    MUTED,
+    ORACLE_COLOUR,
+    new_figure,
+    styled,
+    svg,
+)
 from training.evaluation import Calibration
 from training.run_record import MODEL, ORACLE
 
 Floats = NDArray[np.float64]
-P = ParamSpec("P")
 
-# stand-ins, each the colour of no one else: they become var(--name)
-INK, MUTED, GRID, MODEL_COLOUR, ORACLE_COLOUR, SURFACE = (
-    "#010101",
-    "#020202",
-    "#030303",
-    "#040404",
-    "#050505",
-    "#060606",
-)
-BASELINE_COLOURS = ("#070707", "#080808", "#090909", "#0a0a0a")
-_VARIABLES = {
-    INK: "ink",
-    MUTED: "muted",
-    GRID: "grid",
-    MODEL_COLOUR: "model",
-    ORACLE_COLOUR: "oracle",
-    SURFACE: "surface",
-    **{colour: f"baseline-{at + 1}" for at, colour in enumerate(BASELINE_COLOURS)},
-}
-_STYLE = {
-    "svg.fonttype": "none",
-    "svg.hashsalt": "clicktrail",
-    "font.family": "DejaVu Sans",
-    "font.size": 10,
-    "text.color": INK,
-    "axes.edgecolor": GRID,
-    "axes.labelcolor": MUTED,
-    "axes.labelsize": 10,
-    "axes.facecolor": "none",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": GRID,
-    "grid.linewidth": 0.7,
-    "xtick.color": GRID,
-    "ytick.color": GRID,
-    "xtick.labelcolor": MUTED,
-    "ytick.labelcolor": MUTED,
-    "figure.facecolor": "none",
-    "legend.frameon": False,
-    "legend.fontsize": 9.5,
-    "lines.linewidth": 1.8,
-}
 _SMALL = (5.2, 3.5)  # inches; the page scales pictures to its width
-
-
-def _styled(draw: Callable[P, str]) -> Callable[P, str]:
-    """Draw under our style: matplotlib looks its parameters up whenever a part is made."""
-
-    @wraps(draw)
-    def drawn(*args: P.args, **kwargs: P.kwargs) -> str:
-        import matplotlib as mpl
-
-        with mpl.rc_context(_STYLE):
-            return draw(*args, **kwargs)
-
-    return drawn
 
 
 def readable(method: str) -> str:
@@ -98,7 +43,7 @@ def colours(methods: Sequence[str]) -> dict[str, str]:
     return given | {MODEL: MODEL_COLOUR, ORACLE: ORACLE_COLOUR}
 
 
-@_styled
+@styled
 def bars(values: Mapping[str, Mapping[str, float]], label: str) -> str:
     """Methods beside each other with 95 % intervals, best below.
 
@@ -107,7 +52,7 @@ def bars(values: Mapping[str, Mapping[str, float]], label: str) -> str:
         label: of the axis.
     """
     order = sorted(values, key=lambda method: (method == ORACLE, values[method]["value"]))[::-1]
-    figure, axes = _figure((9.4, 0.62 * len(order) + 0.75))
+    figure, axes = new_figure((9.4, 0.62 * len(order) + 0.75))
     colour = colours(list(values))
     right = max(one["high"] for one in values.values())
     for at, method in enumerate(order):
@@ -131,13 +76,13 @@ def bars(values: Mapping[str, Mapping[str, float]], label: str) -> str:
     axes.grid(visible=False, axis="y")
     axes.set_xlim(0, right * 1.1)
     axes.set_xlabel(label)
-    return _svg(figure, f"{label} of " + ", ".join(f"{readable(m)} {values[m]['value']:.4f}" for m in order[::-1]))
+    return svg(figure, f"{label} of " + ", ".join(f"{readable(m)} {values[m]['value']:.4f}" for m in order[::-1]))
 
 
-@_styled
+@styled
 def losses(curves: Mapping[str, Floats]) -> str:
     """Training and validation loss by step, and under it the validation metric."""
-    figure, (above, below) = _figure((5.2, 4.2), rows=2, heights=(3, 2))
+    figure, (above, below) = new_figure((5.2, 4.2), rows=2, heights=(3, 2))
     step = curves["step"]
     for name, label, colour in (
         ("train_loss", "training", BASELINE_COLOURS[0]),
@@ -154,10 +99,10 @@ def losses(curves: Mapping[str, Floats]) -> str:
         below.plot(step[there], curves["val_metric"][there], color=MODEL_COLOUR, marker="o", markersize=4)
     below.set_ylabel("metric")
     below.set_xlabel("training step")
-    return _svg(figure, "loss by training step")
+    return svg(figure, "loss by training step")
 
 
-@_styled
+@styled
 def lines(
     series: Mapping[str, tuple[Floats, Floats]],
     *,
@@ -177,7 +122,7 @@ def lines(
         unit: both axes from 0 to 1; otherwise x counts whole things.
         legend: where matplotlib puts the legend.
     """
-    figure, axes = _figure(_SMALL)
+    figure, axes = new_figure(_SMALL)
     colour = colours(list(series))
     if chance is not None:
         axes.plot(*chance, color=MUTED, linewidth=1, linestyle=":", label="Guessing")
@@ -196,13 +141,13 @@ def lines(
     axes.set_ylabel(y)
     handles, names = axes.get_legend_handles_labels()
     axes.legend(handles[::-1], names[::-1], loc=legend)
-    return _svg(figure, f"{y} by {x}")
+    return svg(figure, f"{y} by {x}")
 
 
-@_styled
+@styled
 def grouped(bins: Sequence[str], series: Mapping[str, Sequence[float]], *, x: str, y: str) -> str:
     """One group of bars a bin, one bar a method."""
-    figure, axes = _figure(_SMALL)
+    figure, axes = new_figure(_SMALL)
     colour = colours(list(series))
     width = 0.8 / len(series)
     for at, method in enumerate(series):
@@ -224,13 +169,13 @@ def grouped(bins: Sequence[str], series: Mapping[str, Sequence[float]], *, x: st
     axes.set_xlabel(x)
     axes.set_ylabel(y)
     axes.legend(ncols=len(series), loc="upper center", columnspacing=1.0, handlelength=1.2)
-    return _svg(figure, f"{y} by {x}")
+    return svg(figure, f"{y} by {x}")
 
 
-@_styled
+@styled
 def calibration(curve: Calibration, *, rare: bool) -> str:
     """Predicted against observed rate with 95 % intervals; on logarithmic axes where the label is rare."""
-    figure, axes = _figure(_SMALL)
+    figure, axes = new_figure(_SMALL)
     floor = 0.3 * min(one[one > 0].min() for one in (curve.predicted, curve.observed)) if rare else 0.0
     top = max(curve.predicted.max(), curve.high.max()) * 1.15 if rare else 1.0
     observed, low = np.maximum(curve.observed, floor), np.maximum(curve.low, floor)
@@ -250,13 +195,13 @@ def calibration(curve: Calibration, *, rare: bool) -> str:
     axes.set_xlabel("predicted rate")
     axes.set_ylabel("observed rate")
     axes.legend(loc="upper left")
-    return _svg(figure, "observed rate by predicted rate")
+    return svg(figure, "observed rate by predicted rate")
 
 
-@_styled
+@styled
 def histogram(edges: Floats, counts: Mapping[str, Floats], *, x: str, threshold: float, rare: bool) -> str:
     """Share of each class in each bin of the score; `counts`: class -> share [bins]."""
-    figure, axes = _figure(_SMALL)
+    figure, axes = new_figure(_SMALL)
     for (name, share), colour in zip(counts.items(), (BASELINE_COLOURS[0], MODEL_COLOUR), strict=True):
         axes.stairs(share, edges, color=colour, fill=True, alpha=0.25)
         axes.stairs(share, edges, color=colour, linewidth=1.6, label=name)
@@ -268,7 +213,7 @@ def histogram(edges: Floats, counts: Mapping[str, Floats], *, x: str, threshold:
     axes.set_xlabel(x)
     axes.set_ylabel("share of its kind")
     axes.legend()
-    return _svg(figure, "scores of both classes")
+    return svg(figure, "scores of both classes")
 
 
 def _percent_of_powers(logarithmic: Sequence[Any]) -> None:
@@ -278,32 +223,3 @@ def _percent_of_powers(logarithmic: Sequence[Any]) -> None:
     for axis in logarithmic:
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g} %"))
         axis.set_minor_formatter(NullFormatter())
-
-
-def _figure(size: tuple[float, float], rows: int = 1, heights: Sequence[int] | None = None) -> tuple[Any, Any]:
-    """A figure without pyplot, whose figures outlive their use."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=size, layout="constrained")
-    axes = figure.subplots(rows, 1, sharex=rows > 1, gridspec_kw={"height_ratios": heights} if heights else None)
-    return figure, axes
-
-
-def _svg(figure: Any, description: str) -> str:  # noqa: ANN401
-    out = StringIO()
-    figure.savefig(out, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    text = out.getvalue()
-    text = text[text.index("<svg") :]
-    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    head, _, body = text.partition(">")
-    box = re.search(r'viewBox="[^"]*"', head)
-    assert box, "matplotlib writes a viewBox"  # noqa: S101 - what we broke, not the user
-    safe = description.replace("&", "&amp;").replace("<", "&lt;").replace('"', "&quot;")
-    head = f'<svg {box.group()} role="img" aria-label="{safe}"'
-    text = f"{head}>{body}".replace("xlink:href", "href")
-    text = re.sub(
-        r' id="(?:figure|axes|patch|line2d|text|matplotlib|xtick|ytick|legend|StepPatch|LineC)[^"]*"', "", text
-    )
-    for colour, name in _VARIABLES.items():
-        text = text.replace(colour, f"var(--{name})")
-    return text.replace("'DejaVu Sans'", "system-ui, sans-serif")
