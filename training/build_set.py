@@ -26,7 +26,7 @@ from clicktrail.settings import Settings
 from training.config import RunConfig
 from training.split import OUTSIDE, TimeSplit, time_split
 from training.task import Task
-from training.training_set import TEST, TRAIN, VALIDATION, TrainingSet, save
+from training.training_set import SPLITS, TEST, TRAIN, VALIDATION, TrainingSet, save
 
 VERSION = 1
 """Raised when the same inputs would give another training set."""
@@ -48,11 +48,27 @@ class Examples:
     time_split: TimeSplit
 
 
-def training_set(task: Task, config: RunConfig, settings: Settings, *, force: bool = False) -> tuple[Path, bool]:
-    """The folder of this task's training set, and whether it was there already (same log, task, config and code).
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """What training sets of a task are made of: the log up to offset `stop`, and the features as they are declared."""
+
+    task: Task
+    settings: Settings
+    log: EventLog
+    stop: int
+    declared: list[dict[str, Any]]
+    references: list[str]
+
+    def digest(self, config: RunConfig) -> str:
+        """Names what is made of this source with the sizes and the seed of a configuration."""
+        return inputs_digest(self.task, config, self.log.digest(self.stop), self.declared)
+
+
+def source_of(task: Task, settings: Settings) -> Source:
+    """The shop's log as it is now, and the task's declarations.
 
     Raises:
-        ValueError: the log is empty or too short, the feature service is not applied, or examples are too few.
+        ValueError: the log is empty, or the feature service is not applied.
     """
     log = EventLog(settings.log)
     if log.version == 0:
@@ -60,13 +76,28 @@ def training_set(task: Task, config: RunConfig, settings: Settings, *, force: bo
         raise ValueError(message)
     stop = log.version
     declared, references = declarations(task, settings)
-    key = inputs_digest(task, config, log.digest(stop), declared)
-    folder = settings.training_sets / task.name / key
+    return Source(task=task, settings=settings, log=log, stop=stop, declared=declared, references=references)
+
+
+def training_set(task: Task, config: RunConfig, settings: Settings, *, force: bool = False) -> tuple[Path, bool]:
+    """The folder of this task's training set, and whether it was there already (same log, task, config and code).
+
+    Raises:
+        ValueError: the log is empty or too short, the feature service is not applied, or examples are too few.
+    """
+    source = source_of(task, settings)
+    folder = settings.training_sets / task.name / source.digest(config)
     if folder.is_dir() and not force:
         return folder, True
-    chosen = choose_examples(task, config, log, stop)
-    features = read_features(task, settings, chosen.table, references)
-    origin = {"shop": settings.shop, **log_manifest(task, log, stop, declared, chosen)}
+    make_set(source, choose_examples(task, config, source.log, source.stop), folder)
+    return folder, False
+
+
+def make_set(source: Source, chosen: Examples, folder: Path) -> None:
+    """Read the features of these examples, encode them, and publish the set as `folder`."""
+    task, log = source.task, source.log
+    features = read_features(task, source.settings, chosen.table, source.references)
+    origin = {"shop": source.settings.shop, **log_manifest(task, log, source.stop, source.declared, chosen)}
     data = assemble(task, chosen, features, origin)
     aside = folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(aside, ignore_errors=True)  # of a run that was killed
@@ -74,7 +105,6 @@ def training_set(task: Task, config: RunConfig, settings: Settings, *, force: bo
     if folder.is_dir():
         shutil.rmtree(folder)
     publish_folder(folder, aside, "run.training_set")
-    return folder, False
 
 
 def inputs_digest(task: Task, config: RunConfig, log_digest: str, declared: list[dict[str, Any]]) -> str:
@@ -98,10 +128,15 @@ def inputs_digest(task: Task, config: RunConfig, log_digest: str, declared: list
 
 
 def choose_examples(task: Task, config: RunConfig, log: EventLog, stop: int) -> Examples:
-    """Examples whose label is complete, split by time, sampled to the sizes of `config`.
+    """Examples whose label is complete, split by time, sampled to the sizes of `config`."""
+    return pick(task, config, *all_examples(task, log, stop))
 
-    Test and validation are plain random samples. Of training examples the positives all stay and negatives are
-    sampled; `negative_rate` says how many, and the loss takes it into account.
+
+def all_examples(task: Task, log: EventLog, stop: int) -> tuple[pa.Table, TimeSplit]:
+    """Every example of the log that can be learnt from or judged on, and where the ranges of time lie.
+
+    Raises:
+        ValueError: there is none, or the log is too short.
     """
     end = log.end_time(stop)
     table = task.examples(lambda sql: log.query(sql, stop=stop), end)
@@ -115,13 +150,25 @@ def choose_examples(task: Task, config: RunConfig, log: EventLog, stop: int) -> 
     parts = time_split(
         int(first), min(end, int(last) + task.wait), wait=task.wait, validation=task.validation, test=task.test
     )
-    split = parts.assign(t)
-    label = _labels(table, split, parts) if task.head == "binary" else np.zeros(len(t))
+    return table, parts
+
+
+def pick(task: Task, config: RunConfig, table: pa.Table, parts: TimeSplit) -> Examples:
+    """Examples of each range, sampled to the sizes of `config`; a split without a test range has no test examples.
+
+    Test and validation are plain random samples. Of training examples the positives all stay and negatives are
+    sampled; `negative_rate` says how many, and the loss takes it into account.
+
+    Raises:
+        ValueError: a range has too few examples.
+    """
+    split = parts.assign(times(table))
+    label = _labels(table, split, parts) if task.head == "binary" else np.zeros(len(split))
     rng = np.random.default_rng([config.seed, 1])
     rows, rate = [], 1.0
     limits = {TRAIN: config.train_examples, VALIDATION: config.validation_examples, TEST: config.test_examples}
-    for part, limit in limits.items():
-        these = np.flatnonzero(split == part)
+    for part in parts.there:
+        these, limit = np.flatnonzero(split == part), limits[part]
         if part == TRAIN and task.head == "binary":
             these, rate = _fewer_negatives(these, label, limit, rng)
         elif len(these) > limit:
@@ -174,7 +221,7 @@ def _fewer_negatives(
 
 
 def _check(task: Task, part: int, these: np.ndarray, label: np.ndarray) -> None:
-    name = ("training", "validation", "test")[part]
+    name = ("training", *SPLITS[1:])[part]
     both = task.head != "binary" or 0 < label[these].sum() < len(these)
     if len(these) < _LEAST or not both:
         positives = f", {int(label[these].sum())} of them with label 1" if task.head == "binary" else ""
@@ -354,10 +401,7 @@ def log_manifest(
     task: Task, log: EventLog, stop: int, declared: list[dict[str, Any]], chosen: Examples
 ) -> dict[str, Any]:
     """Where a training set comes from."""
-    counts = {
-        name: int((chosen.split == part).sum())
-        for part, name in ((TRAIN, "train"), (VALIDATION, "validation"), (TEST, "test"))
-    }
+    counts = {SPLITS[part]: int((chosen.split == part).sum()) for part in chosen.time_split.there}
     return {
         "task": task.name,
         "feature_service": task.feature_service,
@@ -366,7 +410,9 @@ def log_manifest(
         "log_digest": log.digest(stop),
         "events": stop,
         "examples": counts,
-        "positives": {name: float(chosen.label[chosen.split == part].mean()) for part, name in enumerate(counts)},
+        "positives": {
+            SPLITS[part]: float(chosen.label[chosen.split == part].mean()) for part in chosen.time_split.there
+        },
         "negative_rate": chosen.negative_rate,
         "time_split": vars(chosen.time_split),
         "declarations": declared,

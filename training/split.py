@@ -34,6 +34,11 @@ class TimeSplit:
         return out
 
     @property
+    def there(self) -> tuple[int, ...]:
+        """The splits that have a range: one that is made to choose by has none for the test."""
+        return (TRAIN, VALIDATION, TEST) if self.test_end > self.test_start else (TRAIN, VALIDATION)
+
+    @property
     def cuts(self) -> tuple[int, int, int]:
         """Labels of train, validation and test count if known before these times."""
         return self.validation_start, self.test_start, self.log_end + 1
