@@ -7,6 +7,8 @@ from typing import Any, Literal
 
 Family = Literal["rnn", "gru", "lstm", "transformer"]
 FAMILIES: tuple[Family, ...] = ("rnn", "gru", "lstm", "transformer")
+LossKind = Literal["auto", "full", "sampled", "gbce"]
+LOSSES: tuple[LossKind, ...] = ("auto", "full", "sampled", "gbce")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,6 +20,37 @@ class EncoderConfig:
     layers: int = 1
     heads: int = 2
     dropout: float = 0.1
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossConfig:
+    """What a next-item model is fitted by (training/losses.py).
+
+    `kind`: cross entropy among all items, among drawn ones, generalised binary cross entropy; `auto` is all items up
+    to `full_up_to` of them. `negatives`: items drawn a batch, by popularity ^ `popularity_power`, a share of `uniform`
+    of them alike. `calibration`: of gbce. `ahead`: a query's target is drawn from its next so many.
+    """
+
+    kind: LossKind = "auto"
+    full_up_to: int = 8_192
+    negatives: int = 1_024
+    popularity_power: float = 0.75
+    uniform: float = 0.0
+    calibration: float = 0.75
+    ahead: int = 1
+
+    def __post_init__(self) -> None:
+        """Check it.
+
+        Raises:
+            ValueError: a loss that does not exist, or a number out of its range.
+        """
+        if self.kind not in LOSSES:
+            message = f"loss {self.kind!r} does not exist; choose one of: {', '.join(LOSSES)}"
+            raise ValueError(message)
+        if self.negatives < 1 or self.ahead < 1 or not 0 <= self.uniform <= 1 or not 0 <= self.calibration <= 1:
+            message = f"a loss needs negatives and ahead from 1 on, uniform and calibration between 0 and 1; got {self}"
+            raise ValueError(message)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,8 +75,7 @@ class FitConfig:
     seconds: float = 0.0
     packed: bool = True
     checkpoint_seconds: float = 60.0
-    negatives: int = 1_024
-    full_softmax: int = 8_192
+    loss: LossConfig = LossConfig()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,5 +99,5 @@ class RunConfig:
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> RunConfig:
         """What `to_json` wrote."""
-        nested = {"encoder": EncoderConfig(**data["encoder"]), "fit": FitConfig(**data["fit"])}
-        return cls(**{**data, **nested})
+        fit = FitConfig(**{**data["fit"], "loss": LossConfig(**data["fit"]["loss"])})
+        return cls(**{**data, "encoder": EncoderConfig(**data["encoder"]), "fit": fit})

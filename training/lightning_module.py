@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from training.batches import Plan, batch_windows, gather, plan
 from training.config import FitConfig
-from training.losses import binary_loss, full_softmax, sampled_softmax
+from training.losses import binary_loss, item_loss, later_targets, log_draws
 from training.model import NEXT_ITEM, SequenceModel
 from training.scoring import metric_of, tensors
 from training.training_set import TRAIN, VALIDATION, TrainingSet
@@ -73,9 +73,8 @@ class SequenceTask(pl.LightningModule):
         self.swapped = False
         if model.head == NEXT_ITEM:
             assert data.items is not None  # noqa: S101 - next-item sets have items
-            popularity = data.items["popularity"].to_numpy().astype(np.float64) ** 0.75 + 1e-3
-            draws = config.negatives * popularity / popularity.sum()
-            self.register_buffer("log_draws_I", torch.from_numpy(np.log(draws)).float(), persistent=False)
+            popularity_I = torch.from_numpy(data.items["popularity"].to_numpy().astype(np.float64))
+            self.register_buffer("log_draws_I", log_draws(config.loss, popularity_I), persistent=False)
 
     def train_dataloader(self) -> DataLoader[dict[str, torch.Tensor]]:
         """This epoch's batches; the trainer asks again every epoch."""
@@ -152,12 +151,10 @@ class SequenceTask(pl.LightningModule):
         if self.model.head != NEXT_ITEM:
             return binary_loss(out, batch["target"], self.negative_rate if self.training else 1.0)
         known = batch["target"] >= 0
-        q_QD, target_Q = out[known], batch["target"][known]
-        e_ID, bias_I = self.model.item_vectors()
-        if len(bias_I) <= self.config.full_softmax:
-            return full_softmax(q_QD, e_ID, bias_I, target_Q)
-        negative_N = torch.multinomial(self.log_draws_I.exp(), self.config.negatives, replacement=True)
-        return sampled_softmax(q_QD, e_ID, bias_I, target_Q, negative_N, self.log_draws_I)
+        q_QD, target_Q, loss = out[known], batch["target"][known], self.config.loss
+        if self.training and loss.ahead > 1:
+            target_Q = later_targets(target_Q, batch["window"][known], loss.ahead)
+        return item_loss(loss, q_QD, *self.model.item_vectors(), target_Q, self.log_draws_I)
 
     def configure_optimizers(self) -> dict[str, Any]:
         """AdamW; warm-up, then a cosine down to nothing."""

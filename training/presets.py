@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from training.config import EncoderConfig, Family, FitConfig, RunConfig
+from training.config import EncoderConfig, Family, FitConfig, LossConfig, RunConfig
 
 
 def small(task: str) -> RunConfig:
@@ -48,7 +48,7 @@ def large(task: str) -> RunConfig:
     """For a GPU and millions of examples."""
     config = base(task)
     encoder = EncoderConfig(family="transformer", width=256, layers=4, heads=8, dropout=0.1)
-    fit = replace(config.fit, tokens=65_536, rows=32_768, negatives=4_096)
+    fit = replace(config.fit, tokens=65_536, rows=32_768, loss=LossConfig(negatives=4_096))
     return replace(
         config, preset="large", encoder=encoder, fit=fit, head_width=256, train_examples=4 * config.train_examples
     )
