@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import time
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -17,12 +18,12 @@ import pandas as pd
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint, TQDMProgressBar
-from pytorch_lightning.loggers import TensorBoardLogger
 from torch.utils.data import DataLoader, IterableDataset
 
 from training.batches import batches, own_windows
 from training.config import RunConfig
 from training.lightning_module import SequenceTask
+from training.loggers import loggers
 from training.model import NEXT_ITEM, SequenceModel
 from training.scoring import tensors
 from training.training_set import TRAIN, VALIDATION, TrainingSet
@@ -76,6 +77,7 @@ def fit(
     max_steps: int = -1,
     max_epochs: int | None = None,
     progress: bool = True,
+    callbacks: Sequence[Callback] = (),
 ) -> Fitted:
     """Train, and return the epoch that was best on the validation range.
 
@@ -89,6 +91,7 @@ def fit(
         max_steps: stop after so many steps (a check of the machinery).
         max_epochs: stop after so many epochs, with the schedule of the whole fit.
         progress: show progress bars.
+        callbacks: of Lightning, beside our own.
     """
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # it would tell of devices and sell loggers
     pl.seed_everything(config.seed, verbose=False)
@@ -102,7 +105,7 @@ def fit(
     )
     speed = _Speed(config.fit.seconds)
     curves = _Curves(folder / "curves.csv")
-    watch: list[Callback] = [best, speed, curves]
+    watch: list[Callback] = [best, speed, curves, *callbacks]
     if config.fit.patience:
         watch.append(EarlyStopping("val_metric", mode="max", patience=config.fit.patience, strict=False))
     if progress:
@@ -118,7 +121,7 @@ def fit(
             gradient_clip_val=config.fit.clip,
             num_sanity_val_steps=0,
             callbacks=watch,
-            logger=TensorBoardLogger(folder, "tensorboard", ""),
+            logger=loggers(folder, config, str(data.manifest["task"])),
             enable_progress_bar=progress,
             enable_model_summary=False,
             log_every_n_steps=10,

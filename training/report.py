@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -20,10 +19,10 @@ from numpy.typing import NDArray
 from clicktrail.publish import publish_bytes
 from training import pictures, wording
 from training.evaluation import calibration_curve, intervals, ranking_metrics
+from training.page import render
 from training.run_record import METRICS_FILE, MODEL, ORACLE, Run, paired, question, read_metrics, read_run, standing
 
 REPORT_FILE, CARD_FILE, INDEX_FILE = "report.html", "model_card.md", "index.html"
-_TEMPLATES = Path(__file__).parent / "templates"
 _RARE = 0.05  # below this share of label 1, axes are logarithmic
 _POINTS = 250  # of a curve: more than the eye or the file needs
 _DRAWS = 20_000_000  # examples x resamples of the bars' intervals: a few seconds at most
@@ -94,26 +93,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _publish(target: Path, template: str, values: dict[str, Any]) -> None:
-    """Render a template of `templates/` and put it in place."""
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_TEMPLATES),
-        autoescape=jinja2.select_autoescape(["html.j2"]),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "readable": pictures.readable,
-        "title_of": wording.title,
-        "explain": wording.explain,
-        "of_hundred": wording.of_hundred,
-        "duration": wording.duration,
-        "number": wording.number,
-    }
-    environment.tests["nan"] = math.isnan
-    publish_bytes(target, environment.get_template(template).render(values).encode(), "report")
+    """Render a template and put it in place."""
+    publish_bytes(target, render(template, values), "report")
 
 
 def _facts(run: Run) -> dict[str, Any]:
