@@ -66,7 +66,7 @@ def item_facts(data: TrainingSet) -> np.ndarray:
     return np.stack(columns or [np.zeros(data.items.num_rows, np.int64)], 1)
 
 
-def fit(
+def fit(  # noqa: PLR0913 - each is a choice of its own
     data: TrainingSet,
     config: RunConfig,
     metric: str,
