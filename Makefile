@@ -12,6 +12,8 @@ EVENTS   ?=
 READER   ?= $(if $(EVENTS),,demo_shop)
 PRESET   ?= small
 ARGS     ?=
+TRIALS   ?= 30
+FOLDS    ?= 3
 SIZE     ?= 1000000
 DAYS     ?= 90
 SEED     ?= 0
@@ -78,13 +80,18 @@ lock: setup ## resolve the dependencies of pyproject.toml anew
 AS_BUILT  = env $(foreach v,CLICKTRAIL_HOME CLICKTRAIL_CLOCK,$(if $(filter file,$(origin $(v))),-u $(v))) \
   $(if $(filter file,$(origin SHOP)),-u CLICKTRAIL_SHOP)
 
-.PHONY: train demo ingest validate features materialize update evaluate bundle serve verify summary
+.PHONY: train tune demo ingest validate features materialize update evaluate bundle serve verify summary
 train: setup ## the main job: events in, three verified bundles out (EVENTS=path READER=name TASK=fraud PRESET= ARGS=)
 	@began=$$SECONDS; \
 	$(MAKE) ingest features && \
 	for task in $(TASKS); do python -m training --task $$task --preset $(PRESET) $(TRUTH) $(ARGS) || exit 1; done && \
 	$(MAKE) materialize bundle summary && \
 	echo "make train took $$((SECONDS - began)) s"
+
+tune: setup ## search for a better configuration (TASK= TRIALS= FOLDS=, PRESET= to start from, ARGS="--seconds 3600")
+	@test -n "$(TASK)" || { echo "say which: make tune TASK=recommendation, retention or fraud"; exit 2; }
+	@$(MAKE) ingest features
+	@python -m training.tune --task $(TASK) --preset $(PRESET) --trials $(TRIALS) --folds $(FOLDS) $(ARGS)
 
 demo: setup ## the demo shop's files, as a production collector would leave them (SIZE= DAYS= SEED=)
 	@python -m ingestion.demo_shop --out $(DEMO)/raw --truth $(DEMO)/truth --events $(SIZE) --days $(DAYS) --seed $(SEED)

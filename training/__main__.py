@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from clicktrail import settings
 from training.config import FAMILIES, RunConfig
+from training.config_file import read_config
 from training.presets import PRESETS, preset
 from training.task import load_task, task_names
 
@@ -73,8 +74,13 @@ def _run(given: argparse.Namespace) -> int:
 
 
 def configuration(given: argparse.Namespace) -> RunConfig:
-    """The preset with what the command line changes."""
-    config = preset(given.preset, given.task, encoder=given.encoder, seed=given.seed)
+    """The preset, or the configuration in a file, with what the command line changes."""
+    if given.preset.endswith(".json"):
+        config = read_config(Path(given.preset), given.task)
+        config = replace(config, encoder=replace(config.encoder, family=given.encoder or config.encoder.family))
+        config = replace(config, seed=config.seed if given.seed is None else given.seed)
+    else:
+        config = preset(given.preset, given.task, encoder=given.encoder, seed=given.seed or 0)
     fit = config.fit
     if given.max_seconds is not None:
         fit = replace(fit, seconds=given.max_seconds)
@@ -114,9 +120,11 @@ def _say(line: str) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m training", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--task", required=True, choices=task_names())
-    parser.add_argument("--preset", default="small", choices=list(PRESETS))
+    parser.add_argument(
+        "--preset", "--config", default="small", help=f"{', '.join(PRESETS)}, or a file: best.json of make tune"
+    )
     parser.add_argument("--encoder", choices=FAMILIES, default=None, help="another encoder than the preset's")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=None, help="other than the preset's")
     parser.add_argument("--max-seconds", type=float, default=None, help="end with the epoch under way after so long")
     parser.add_argument("--epochs", type=int, default=None)
     for split in ("train", "validation", "test"):

@@ -19,6 +19,7 @@ from training import tune_pictures
 from training.config_file import changed
 from training.page import render
 from training.task import Task
+from training.training_set import TrainingSet
 from training.tune_study import COMPLETE, PRUNED, Problem
 from training.wording import number, title
 
@@ -48,9 +49,7 @@ def leave(study: optuna.Study, problem: Problem) -> str:
         "names": names,
         "own": _own_value(study, problem),
         "best": float(study.best_value),
-        "spans": [
-            [_day(fold.manifest["time_split"][f"validation_{end}"]) for end in ("start", "end")] for fold in problem.folds
-        ],
+        "spans": [_span(fold) for fold in problem.folds],
         "figures": tune_pictures.figures(trials, names, importances(study), title(task.primary_metric)),
         "best_json": text,
         "seconds": float(trials["seconds"].sum()),
@@ -137,8 +136,10 @@ def _origin(study: optuna.Study, problem: Problem) -> dict[str, Any]:
     }
 
 
-def _day(micros: int) -> str:
-    return f"{datetime.fromtimestamp(micros / 1e6, UTC):%Y-%m-%d}"
+def _span(fold: TrainingSet) -> list[str]:
+    """First and last day of what a fold is judged on."""
+    parts = fold.manifest["time_split"]
+    return [f"{datetime.fromtimestamp(parts[f'validation_{end}'] / 1e6, UTC):%Y-%m-%d}" for end in ("start", "end")]
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401 - a cell of a data frame
