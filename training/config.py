@@ -5,21 +5,25 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-Family = Literal["rnn", "gru", "lstm", "transformer"]
-FAMILIES: tuple[Family, ...] = ("rnn", "gru", "lstm", "transformer")
+Family = Literal["rnn", "gru", "lstm", "transformer", "hstu", "linear"]
+FAMILIES: tuple[Family, ...] = ("rnn", "gru", "lstm", "transformer", "hstu", "linear")
 LossKind = Literal["auto", "full", "sampled", "gbce"]
 LOSSES: tuple[LossKind, ...] = ("auto", "full", "sampled", "gbce")
 
 
 @dataclass(frozen=True, kw_only=True)
 class EncoderConfig:
-    """A sequence encoder: `width` is the model dimension D, `heads` is for the transformer alone."""
+    """A sequence encoder: `width` is the model dimension D.
+
+    Transformer and hstu alone: `heads`; `time_bias`: whether attention sees how much time lies between two events.
+    """
 
     family: Family = "gru"
     width: int = 64
     layers: int = 1
     heads: int = 2
     dropout: float = 0.1
+    time_bias: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

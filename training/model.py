@@ -19,7 +19,9 @@ from torch.nn import functional as F  # noqa: N812 - torch's own idiom
 from clicktrail.encoding import FIRST, UNKNOWN, Encoding
 from training.config import RunConfig
 from training.encoders import build_encoder
-from training.encoders.base import Packing
+from training.encoders.base import Packing, starts
+from training.encoders.dropout import dropout
+from training.encoders.log_bias import elapsed
 
 NEXT_ITEM, BINARY = "next_item", "binary"
 ITEM = "item_id"
@@ -60,7 +62,7 @@ class EventEmbedding(nn.Module):
     def forward(self, ids_BLC: torch.Tensor, numbers_BLF: torch.Tensor) -> torch.Tensor:
         """Embed events."""
         x_BLD = self.numbers(numbers_BLF) + looked_up(self.tables, ids_BLC)
-        return F.dropout(self.norm(x_BLD), self.dropout, self.training)
+        return dropout(self.norm(x_BLD), self.dropout, self.training)
 
 
 class RequestEmbedding(nn.Module):
@@ -133,7 +135,7 @@ class SequenceModel(nn.Module):
             prior: binary only: log odds of the label, where the bias starts.
         """
         super().__init__()
-        self.head, self.spec = head, encoding.spec
+        self.head, self.spec, self.timed = head, encoding.spec, config.encoder.time_bias
         width, dropout = config.encoder.width, config.encoder.dropout
         views = [one.view for one in encoding.spec.sequences]
         self.events = nn.ModuleDict(
@@ -169,8 +171,17 @@ class SequenceModel(nn.Module):
         self, view: str, ids_BLC: torch.Tensor, numbers_BLF: torch.Tensor, segment_BL: torch.Tensor | None = None
     ) -> torch.Tensor:
         """h_BLD of a sequence view; `segment_BL` where rows hold several sequences (see `Packing`)."""
-        packing = None if segment_BL is None else Packing(segment_BL)
+        packing = self.packing(view, numbers_BLF, segment_BL)
         return self.encoders[view](self.events[view](ids_BLC, numbers_BLF), packing)
+
+    def packing(self, view: str, numbers_BLF: torch.Tensor, segment_BL: torch.Tensor | None) -> Packing:
+        """How the rows of a batch are to be read; times come from the gaps that the numbers hold."""
+        if not self.timed:
+            return Packing(segment_BL)
+        (one,) = (one for one in self.spec.sequences if one.view == view)
+        gap_BL = numbers_BLF[:, :, one.number_columns.index("gap")]
+        starts_BL = torch.arange(gap_BL.shape[1], device=gap_BL.device)[None] == 0
+        return Packing(segment_BL, elapsed(gap_BL, starts_BL if segment_BL is None else starts(segment_BL)))
 
     def query(
         self, h_QD: Mapping[str, torch.Tensor], request_ids: torch.Tensor, request_numbers: torch.Tensor
@@ -242,8 +253,10 @@ class ServedModel(nn.Module):
         h_BD = {}
         for one in self.model.spec.sequences:
             length_B = given[f"{one.view}__length"]
-            x_BLD = self.model.events[one.view](given[f"{one.view}__ids"], given[f"{one.view}__numbers"])
-            read_BD = self.model.encoders[one.view].last(x_BLD, length_B)
+            numbers_BLF = given[f"{one.view}__numbers"]
+            x_BLD = self.model.events[one.view](given[f"{one.view}__ids"], numbers_BLF)
+            packing = self.model.packing(one.view, numbers_BLF, None)
+            read_BD = self.model.encoders[one.view].last(x_BLD, length_B, packing)
             h_BD[one.view] = torch.where(length_B[:, None] == 0, self.model.empty[one.view], read_BD)
         out = self.model.query(h_BD, given["request_ids"], given["request_numbers"])
         return out if self.model.head == NEXT_ITEM else torch.sigmoid(out)

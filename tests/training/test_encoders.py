@@ -5,18 +5,24 @@ from __future__ import annotations
 import pytest
 import torch
 
+from clicktrail.kernels.encode_numbers import time_number
 from training.config import FAMILIES, EncoderConfig, Family
 from training.encoders import build_encoder
-from training.encoders.base import Encoder, Packing
+from training.encoders.base import Encoder, Packing, positions, starts
+from training.encoders.dropout import dropout
+from training.encoders.linear import scan
+from training.encoders.log_bias import LogBias, elapsed
 
 ROWS = ((3, 1, 4), (7,), (2, 2, 2, 1))
 """Lengths of the sequences in each packed row."""
+TIMED: tuple[Family, ...] = ("transformer", "hstu")
 LENGTH, WIDTH = 9, 8
 
 
-def encoder(family: Family) -> Encoder:
+def encoder(family: Family, *, time_bias: bool = False) -> Encoder:
     torch.manual_seed(0)
-    built = build_encoder(EncoderConfig(family=family, width=WIDTH, layers=2, heads=2)).eval()
+    config = EncoderConfig(family=family, width=WIDTH, layers=2, heads=2, time_bias=time_bias)
+    built = build_encoder(config).eval()
     with torch.no_grad():
         for parameter in built.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
@@ -33,7 +39,7 @@ def segments() -> torch.Tensor:
 
 def test_positions_count_from_the_start_of_a_sequence() -> None:
     """The row of lengths 3, 1, 4 has positions 0 1 2, 0, 0 1 2 3, and padding after them."""
-    assert Packing(segments()).positions()[0].tolist() == [0, 1, 2, 0, 0, 1, 2, 3, 0]
+    assert positions(segments())[0].tolist() == [0, 1, 2, 0, 0, 1, 2, 3, 0]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -81,3 +87,82 @@ def test_last_is_the_state_at_the_last_event(family: Family) -> None:
     full_BLD = model(x_BLD)
     wanted_BD = torch.stack([full_BLD[0, 8], full_BLD[1, 0], full_BLD[2, 4]])
     torch.testing.assert_close(model.last(x_BLD, length_B), wanted_BD, atol=1e-5, rtol=0)
+
+
+def test_times_come_back_from_encoded_gaps() -> None:
+    """Gaps of 60 s and a day, encoded, are 60 s and a day; a sequence begins at no time from its own start."""
+    gap = torch.tensor([[time_number(1e6), time_number(60), time_number(86_400), time_number(7), time_number(0)]])
+    time = elapsed(gap.float(), starts(torch.tensor([[1, 1, 1, 2, 2]])))
+    torch.testing.assert_close(time, torch.tensor([[0, 60, 86_460, 86_460, 86_460]]).double(), rtol=1e-5, atol=1e-3)
+
+
+@pytest.mark.parametrize("family", TIMED)
+def test_packed_and_padded_agree_on_time(family: Family) -> None:
+    """With a time bias too: years before a sequence, and where it stands in a row, are nothing to it."""
+    model, segment_BL = encoder(family, time_bias=True), segments()
+    x_BLD, gap_BL = torch.randn(len(ROWS), LENGTH, WIDTH), torch.rand(len(ROWS), LENGTH) * 2 - 1
+    packed_BLD = model(x_BLD, Packing(segment_BL, elapsed(gap_BL, starts(segment_BL))))
+    untimed_BLD = model(x_BLD, Packing(segment_BL))
+    for row, lengths in enumerate(ROWS):
+        for number, length in enumerate(lengths, 1):
+            own = segment_BL[row] == number
+            gap_1L = torch.cat([gap_BL[row, own], torch.zeros(2)])[None]
+            time_1L = elapsed(gap_1L, starts(torch.ones(1, length + 2, dtype=torch.int64)))
+            padded = torch.cat([x_BLD[row, own], torch.randn(2, WIDTH)])[None]
+            alone = model(padded, Packing(None, time_1L))
+            torch.testing.assert_close(packed_BLD[row, own], alone[0, :length], atol=1e-5, rtol=0)
+            last_1D = model.last(padded, torch.tensor([length]), Packing(None, time_1L))
+            torch.testing.assert_close(last_1D[0], alone[0, length - 1], atol=1e-5, rtol=0)
+    assert (packed_BLD - untimed_BLD).abs().max() > 1e-3
+
+
+def test_the_time_bias_is_a_curve_of_the_difference() -> None:
+    """It is the same wherever two events with the same difference stand, without jumps, and has a gradient."""
+    bias = LogBias(1, 100.0)
+    with torch.no_grad():
+        bias.curve.copy_(torch.arange(32.0)[None] ** 2)
+    difference = torch.tensor([[0.0, 1e-3, 5, 5.001, 99, 1e9]])
+    found = bias(difference + 3, torch.full((1, 1), 3.0))[0, 0, :, 0]
+    assert found[[0, -1]].tolist() == [0, 31**2]
+    assert float((found[3] - found[2]).detach()) == pytest.approx(0, abs=0.1)
+    found.sum().backward()
+    assert float(bias.curve.grad.sum()) == pytest.approx(6)  # every difference lies between two knots, in shares of 1
+
+
+@pytest.mark.parametrize("length", [1, 2, 7, 16])
+def test_the_scan_is_the_recurrence(length: int) -> None:
+    """h[p] = a[p] h[p-1] + b[p], with the gradients of the loop."""
+    a, b = torch.rand(2, length, 3, requires_grad=True), torch.randn(2, length, 3, requires_grad=True)
+    h, steps = torch.zeros(2, 3), []
+    for place in range(length):
+        h = a[:, place] * h + b[:, place]
+        steps.append(h)
+    wanted, weight = torch.stack(steps, 1), torch.randn(2, length, 3)
+    found = scan(a, b)
+    torch.testing.assert_close(found, wanted)
+    torch.testing.assert_close(torch.autograd.grad(found, (a, b), weight), torch.autograd.grad(wanted, (a, b), weight))
+
+
+def test_dropout_keeps_the_mean_and_repeats_under_a_seed() -> None:
+    """A fifth of the values become 0, in steps of 1/256, the others grow so that the mean stays; the seed decides."""
+    x = torch.ones(1_001, 99, requires_grad=True)
+    torch.manual_seed(3)
+    once = dropout(x, 0.2, training=True)
+    torch.manual_seed(3)
+    assert torch.equal(once, dropout(x, 0.2, training=True))
+    assert float((once == 0).float().mean()) == pytest.approx(51 / 256, abs=0.005)
+    assert float(once.detach().mean()) == pytest.approx(1, abs=0.005)
+    assert torch.equal(torch.autograd.grad(once.sum(), x)[0], once.detach())
+    assert dropout(x, 0.2, training=False) is x
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_gradients_are_finite_in_training(family: Family) -> None:
+    """Dropout, padding, sequences of one event: every weight gets a gradient that is a number."""
+    model, segment_BL = encoder(family, time_bias=True).train(), segments()
+    gap_BL = torch.full((len(ROWS), LENGTH), -1.0)
+    x_BLD = torch.randn(len(ROWS), LENGTH, WIDTH)
+    model(x_BLD, Packing(segment_BL, elapsed(gap_BL, starts(segment_BL)))).square().sum().backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all(), name

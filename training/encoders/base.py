@@ -10,31 +10,40 @@ from torch import nn
 
 @dataclass(frozen=True)
 class Packing:
-    """Several sequences in one row, one behind the other, so that next to nothing is padding.
+    """How sequences stand in the rows of a batch, and when their events were.
 
     Attributes:
-        segment_BL: int64, 0 for padding, else the number of the sequence in its row: 1, 2, ...
-        time_BL: float32 seconds since the start of the event's own sequence, where the encoder has a time bias.
+        segment_BL: int64, several sequences in one row, one behind the other, so that next to nothing is padding: 0
+            for padding, else the number of the sequence in its row: 1, 2, ... None: one a row, padded to the right.
+        time_BL: float64 seconds, of which differences within a sequence count; for encoders with a time bias.
     """
 
-    segment_BL: torch.Tensor
+    segment_BL: torch.Tensor | None = None
     time_BL: torch.Tensor | None = None
 
-    def starts(self) -> torch.Tensor:
-        """Whether a sequence (or padding) begins here, bool."""
-        before_BL = torch.cat([self.segment_BL.new_full((len(self.segment_BL), 1), -1), self.segment_BL[:, :-1]], 1)
-        return self.segment_BL != before_BL
+    def mask(self, x_BLD: torch.Tensor, hidden: float) -> torch.Tensor:
+        """[B or 1, 1, L, L], like x: 0 where a query (row) sees a key (column), `hidden` elsewhere.
 
-    def positions(self) -> torch.Tensor:
-        """Places from the start of the own sequence, int64."""
-        place_L = torch.arange(self.segment_BL.shape[1], device=self.segment_BL.device)
-        begun_BL = torch.where(self.starts(), place_L, 0).cummax(1).values
-        return place_L - begun_BL
+        It sees what is of the same sequence and not later; padding sees padding.
+        """
+        length = x_BLD.shape[1]
+        later_1LL = torch.ones(1, length, length, dtype=torch.bool, device=x_BLD.device).triu(1)
+        if self.segment_BL is not None:
+            later_1LL = later_1LL | (self.segment_BL[:, :, None] != self.segment_BL[:, None, :])
+        return x_BLD.new_zeros(later_1LL.shape).masked_fill(later_1LL, hidden)[:, None]
 
-    def sees(self) -> torch.Tensor:
-        """Whether an event (row) sees another (column): of the same sequence, not later. Padding sees padding."""
-        same_BLL = self.segment_BL[:, :, None] == self.segment_BL[:, None, :]
-        return same_BLL.tril_()
+
+def starts(segment_BL: torch.Tensor) -> torch.Tensor:
+    """Whether a sequence (or padding) begins here, bool [B, L]."""
+    before_BL = torch.cat([segment_BL.new_full((len(segment_BL), 1), -1), segment_BL[:, :-1]], 1)
+    return segment_BL != before_BL
+
+
+def positions(segment_BL: torch.Tensor) -> torch.Tensor:
+    """Places from the start of the own sequence, int64 [B, L]."""
+    place_L = torch.arange(segment_BL.shape[1], device=segment_BL.device)
+    begun_BL = torch.where(starts(segment_BL), place_L, 0).cummax(1).values
+    return place_L - begun_BL
 
 
 class Encoder(nn.Module):
@@ -44,9 +53,12 @@ class Encoder(nn.Module):
         """h_BLD; without a packing a row is one sequence, padded to the right. At padding h means nothing."""
         raise NotImplementedError
 
-    def last(self, x_BLD: torch.Tensor, length_B: torch.Tensor) -> torch.Tensor:
-        """h_BD at each sequence's last position, which is all that serving reads; of length 0 it means nothing."""
-        return at_last(self(x_BLD), length_B)[:, 0]
+    def last(self, x_BLD: torch.Tensor, length_B: torch.Tensor, packing: Packing | None = None) -> torch.Tensor:
+        """h_BD at each row's last position, which is all that serving reads; of length 0 it means nothing.
+
+        Rows hold one sequence each; of the packing only the times are looked at.
+        """
+        return at_last(self(x_BLD, packing), length_B)[:, 0]
 
 
 def at_last(x_BLD: torch.Tensor, length_B: torch.Tensor) -> torch.Tensor:

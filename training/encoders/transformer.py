@@ -1,7 +1,8 @@
-"""Causal transformer: pre-norm blocks, rotary positions, fused attention where the machine has it.
+"""Causal transformer: pre-norm blocks, rotary positions, gated feed-forward, fused attention where the machine has it.
 
-Positions are rotary (Su et al. 2021), so attention sees distances alone: an event means the same wherever a window
-was cut, which lets training share one long window between many queries. Time itself enters with each event (gap, hour).
+Positions are rotary (Su et al. 2021), so attention sees distances alone: an event means the same wherever a window was
+cut and wherever its sequence stands in a packed row, and one rotation serves all rows. Time enters with each event
+(gap, hour); with `time_bias` attention sees time differences too. What all blocks share is made once a batch.
 """
 
 from __future__ import annotations
@@ -12,22 +13,32 @@ from torch.nn import functional as F  # noqa: N812 - torch's own idiom
 
 from training.config import EncoderConfig
 from training.encoders.base import Encoder, Packing, at_last
+from training.encoders.dropout import dropout
+from training.encoders.feed_forward import GatedForward, calm
+from training.encoders.log_bias import LogBias
 
 _BASE = 10_000.0
+_YEAR = 365.0 * 86_400
 
 
 def turns(position: torch.Tensor, width: int) -> torch.Tensor:
-    """Cosine and sine of position x frequency for heads of this width, [2, ..., width / 2]; `position` is [...]."""
+    """Cosine and sine of position x frequency for heads of this width, [..., width / 2, 2]; `position` is [...]."""
     half = width // 2
     frequency = _BASE ** (-torch.arange(half, device=position.device, dtype=torch.float32) / half)
     angle = position.to(torch.float32)[..., None] * frequency
-    return torch.stack([angle.cos(), angle.sin()])
+    return torch.stack([angle.cos(), angle.sin()], -1)
 
 
 def rotate(x: torch.Tensor, turn: torch.Tensor) -> torch.Tensor:
-    """Turn each pair of (first half, second half) of the last axis; `turn` from `turns`."""
-    (first, second), (cos, sin) = x.chunk(2, dim=-1), turn.to(x.dtype)
-    return torch.cat([first * cos - second * sin, first * sin + second * cos], dim=-1)
+    """Turn each pair of neighbours of the last axis; `turn` from `turns`.
+
+    As complex numbers this is one pass over memory, a quarter of the time; exports and compilers know only reals.
+    """
+    pairs = x.unflatten(-1, (-1, 2))
+    if x.dtype == torch.float32 and not (torch.onnx.is_in_onnx_export() or torch.compiler.is_compiling()):
+        return torch.view_as_real(torch.view_as_complex(pairs) * torch.view_as_complex(turn)).flatten(-2)
+    (first, second), (cos, sin) = pairs.unbind(-1), turn.to(x.dtype).unbind(-1)
+    return torch.stack([first * cos - second * sin, first * sin + second * cos], -1).flatten(-2)
 
 
 class Block(nn.Module):
@@ -40,45 +51,46 @@ class Block(nn.Module):
             message = f"width {config.width} must be a multiple of 2 x {config.heads} heads (rotary positions)"
             raise ValueError(message)
         self.heads, self.dropout = config.heads, config.dropout
-        self.attention_norm, self.forward_norm = nn.LayerNorm(config.width), nn.LayerNorm(config.width)
+        self.norm = nn.LayerNorm(config.width)
         self.query_key_value = nn.Linear(config.width, 3 * config.width)
         self.out = nn.Linear(config.width, config.width)
-        self.up, self.down = nn.Linear(config.width, 4 * config.width), nn.Linear(4 * config.width, config.width)
+        calm(self.out, config.layers)
+        self.feed_forward = GatedForward(config)
 
-    def forward(self, x_BLD: torch.Tensor, turn: torch.Tensor, sees_B1LL: torch.Tensor | None) -> torch.Tensor:
-        """x_BLD -> x_BLD; `turn` [2, (B, 1,) L, E / 2] is that of the positions, `sees_B1LL` None for all before."""
-        batch, length, width = x_BLD.shape
-        split = self.query_key_value(self.attention_norm(x_BLD)).view(batch, length, 3, self.heads, width // self.heads)
-        parts = split.permute(2, 0, 3, 1, 4)
-        q_BHLE, k_BHLE = rotate(parts[:2], turn).unbind(0)
-        attended = F.scaled_dot_product_attention(
-            q_BHLE, k_BHLE, parts[2], attn_mask=sees_B1LL, is_causal=sees_B1LL is None
+    def forward(self, x_BLD: torch.Tensor, turn: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+        """x_BLD -> x_BLD; `turn` [L, E / 2, 2], `mask` [B, 1 or H, L, L] is added to attention, None: causal."""
+        parts = self.query_key_value(self.norm(x_BLD)).unflatten(-1, (3, self.heads, -1))
+        q_BLHE, k_BLHE = rotate(parts[:, :, :2], turn[:, None, None]).unbind(2)
+        attended_BHLE = F.scaled_dot_product_attention(
+            q_BLHE.transpose(1, 2),
+            k_BLHE.transpose(1, 2),
+            parts[:, :, 2].transpose(1, 2),
+            attn_mask=mask,
+            is_causal=mask is None,
         )
-        return self._finish(x_BLD, attended)
+        return self._finish(x_BLD, attended_BHLE)
 
-    def last(self, x_BLD: torch.Tensor, length_B: torch.Tensor, turn: torch.Tensor) -> torch.Tensor:
+    def last(
+        self, x_BLD: torch.Tensor, length_B: torch.Tensor, turn: torch.Tensor, bias: torch.Tensor | None
+    ) -> torch.Tensor:
         """x_BLD -> x_B1D at each sequence's last position: of all others only keys and values are computed."""
-        batch, length, width = x_BLD.shape
-        shape = (2, self.heads, width // self.heads)
-        normed_BLD, own_B1D = self.attention_norm(x_BLD), at_last(x_BLD, length_B)
-        weight, bias = self.query_key_value.weight, self.query_key_value.bias
-        q_BHLE = F.linear(self.attention_norm(own_B1D), weight[:width], bias[:width]).view(batch, 1, *shape[1:])
-        split = F.linear(normed_BLD, weight[width:], bias[width:]).view(batch, length, *shape)
-        k_BHLE, v_BHLE = split.permute(2, 0, 3, 1, 4).unbind(0)
-        position_L, own_B11 = torch.arange(length, device=x_BLD.device), (length_B - 1).clamp(min=0)[:, None, None]
-        attended = F.scaled_dot_product_attention(
-            rotate(q_BHLE.transpose(1, 2), turns(own_B11, shape[2])),
-            rotate(k_BHLE, turn),
-            v_BHLE,
-            attn_mask=(position_L <= own_B11)[:, None],
+        width = x_BLD.shape[2]
+        weight, bias_3D = self.query_key_value.weight, self.query_key_value.bias
+        own_B1D, own_B1 = at_last(x_BLD, length_B), (length_B - 1).clamp(min=0)[:, None]
+        q_B1HE = F.linear(self.norm(own_B1D), weight[:width], bias_3D[:width]).unflatten(-1, (self.heads, -1))
+        split = F.linear(self.norm(x_BLD), weight[width:], bias_3D[width:]).unflatten(-1, (2, self.heads, -1))
+        sees_B11L = (torch.arange(x_BLD.shape[1], device=x_BLD.device) <= own_B1)[:, None, None]
+        attended_BH1E = F.scaled_dot_product_attention(
+            rotate(q_B1HE, turns(own_B1, q_B1HE.shape[3])[:, :, None]).transpose(1, 2),
+            rotate(split[:, :, 0], turn[:, None]).transpose(1, 2),
+            split[:, :, 1].transpose(1, 2),
+            attn_mask=sees_B11L if bias is None else bias.masked_fill(~sees_B11L, float("-inf")),
         )
-        return self._finish(own_B1D, attended)
+        return self._finish(own_B1D, attended_BH1E)
 
     def _finish(self, x_BLD: torch.Tensor, attended_BHLE: torch.Tensor) -> torch.Tensor:
-        merged_BLD = attended_BHLE.transpose(1, 2).reshape(x_BLD.shape)
-        x_BLD = x_BLD + F.dropout(self.out(merged_BLD), self.dropout, self.training)
-        inner = F.gelu(self.up(self.forward_norm(x_BLD)))
-        return x_BLD + F.dropout(self.down(inner), self.dropout, self.training)
+        merged_BLD = attended_BHLE.transpose(1, 2).flatten(2)
+        return self.feed_forward(x_BLD + dropout(self.out(merged_BLD), self.dropout, self.training))
 
 
 class TransformerEncoder(Encoder):
@@ -88,30 +100,41 @@ class TransformerEncoder(Encoder):
         """Stack the blocks."""
         super().__init__()
         self.head_width = config.width // config.heads
+        self.time_bias = LogBias(config.heads, _YEAR) if config.time_bias else None
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
         self.norm = nn.LayerNorm(config.width)
 
     def forward(self, x_BLD: torch.Tensor, packing: Packing | None = None) -> torch.Tensor:
         """Causal: position p attends to its own sequence up to p."""
-        if packing is None:
-            turn, sees_B1LL = self._turn(x_BLD), None
-        else:
-            turn = turns(packing.positions()[:, None], self.head_width)
-            sees_B1LL = packing.sees()[:, None]
+        turn, mask = self._turn(x_BLD), self._mask(x_BLD, packing)
         for block in self.blocks:
-            x_BLD = block(x_BLD, turn, sees_B1LL)
+            x_BLD = block(x_BLD, turn, mask)
         return self.norm(x_BLD)
 
-    def last(self, x_BLD: torch.Tensor, length_B: torch.Tensor) -> torch.Tensor:
+    def last(self, x_BLD: torch.Tensor, length_B: torch.Tensor, packing: Packing | None = None) -> torch.Tensor:
         """As `Encoder.last`, with a third less work."""
         *before, final = self.blocks
         turn = self._turn(x_BLD)
+        mask = self._mask(x_BLD, packing) if before else None
         for block in before:
-            x_BLD = block(x_BLD, turn, None)
-        return self.norm(final.last(x_BLD, length_B, turn))[:, 0]
+            x_BLD = block(x_BLD, turn, mask)
+        bias = None
+        if self.time_bias is not None and packing is not None and packing.time_BL is not None:
+            bias = self.time_bias(at_last(packing.time_BL[:, :, None], length_B)[:, :, 0], packing.time_BL)
+        return self.norm(final.last(x_BLD, length_B, turn, bias))[:, 0]
 
     def _turn(self, x_BLD: torch.Tensor) -> torch.Tensor:
         return turns(torch.arange(x_BLD.shape[1], device=x_BLD.device), self.head_width)
+
+    def _mask(self, x_BLD: torch.Tensor, packing: Packing | None) -> torch.Tensor | None:
+        """What is added to attention, [B, 1 or H, L, L]; None where order alone decides."""
+        timed = self.time_bias is not None and packing is not None and packing.time_BL is not None
+        if packing is None or (packing.segment_BL is None and not timed):
+            return None
+        mask_B1LL = packing.mask(x_BLD, float("-inf"))
+        if self.time_bias is None or packing.time_BL is None:
+            return mask_B1LL
+        return self.time_bias(packing.time_BL, packing.time_BL) + mask_B1LL
 
 
 def build(config: EncoderConfig) -> Encoder:
