@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 def main(arguments: list[str] | None = None) -> int:
     """The command line; 0 when the run is published (or was there already), 1 when the input does not do."""
-    given = _parser().parse_args(arguments)
+    given = parser().parse_args(arguments)
     # waiting threads that spin cost more than they win as soon as anything else runs (measured: 20 times slower)
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
@@ -117,25 +117,26 @@ def _say(line: str) -> None:
     print(line, flush=True)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m training", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--task", required=True, choices=task_names())
-    parser.add_argument(
+def parser() -> argparse.ArgumentParser:
+    """The options of the command line."""
+    out = argparse.ArgumentParser(prog="python -m training", description=(__doc__ or "").splitlines()[0])
+    out.add_argument("--task", required=True, choices=task_names())
+    out.add_argument(
         "--preset", "--config", default="small", help=f"{', '.join(PRESETS)}, or a file: best.json of make tune"
     )
-    parser.add_argument("--encoder", choices=FAMILIES, default=None, help="another encoder than the preset's")
-    parser.add_argument("--seed", type=int, default=None, help="other than the preset's")
-    parser.add_argument("--max-seconds", type=float, default=None, help="end with the epoch under way after so long")
-    parser.add_argument("--epochs", type=int, default=None)
+    out.add_argument("--encoder", choices=FAMILIES, default=None, help="another encoder than the preset's")
+    out.add_argument("--seed", type=int, default=None, help="other than the preset's")
+    out.add_argument("--max-seconds", type=float, default=None, help="end with the epoch under way after so long")
+    out.add_argument("--epochs", type=int, default=None)
     for split in ("train", "validation", "test"):
-        parser.add_argument(f"--{split}-examples", type=int, default=None, help="at most so many")
-    parser.add_argument("--truth", type=Path, default=None, help="folder of the demo shop's true probabilities")
-    parser.add_argument("--data", type=Path, default=None, help="folder of a finished training set, made elsewhere")
-    parser.add_argument("--build-only", action="store_true", help="make the training set, print its folder, stop")
-    parser.add_argument("--accelerator", default="auto", choices=["auto", "cpu", "gpu"])
-    parser.add_argument("--force", action="store_true", help="do again what has been done with the same inputs")
-    parser.add_argument("--quiet", action="store_true", help="no progress bars")
-    return parser
+        out.add_argument(f"--{split}-examples", type=int, default=None, help="at most so many")
+    out.add_argument("--truth", type=Path, default=None, help="folder of the demo shop's true probabilities")
+    out.add_argument("--data", type=Path, default=None, help="folder of a finished training set, made elsewhere")
+    out.add_argument("--build-only", action="store_true", help="make the training set, print its folder, stop")
+    out.add_argument("--accelerator", default="auto", choices=["auto", "cpu", "gpu"])
+    out.add_argument("--force", action="store_true", help="do again what has been done with the same inputs")
+    out.add_argument("--quiet", action="store_true", help="no progress bars")
+    return out
 
 
 if __name__ == "__main__":

@@ -99,7 +99,6 @@ def search(
         bar.update()
         if study.get_trials(deepcopy=False, states=(COMPLETE,)):
             bar.set_postfix_str(f"best {study.best_value:.4f}")
-        failpoint("tune.after_trial")
 
     with bar:
         study.optimize(
@@ -146,5 +145,6 @@ class _Report(Callback):
         self.best = max(self.best, float(trainer.callback_metrics["val_metric"]))
         self.trial.report((self.before + self.best) / self.folds, self.step)
         self.step += 1
+        failpoint("tune.epoch")
         if self.trial.should_prune():
             raise optuna.TrialPruned
