@@ -18,6 +18,7 @@ from scipy import sparse
 from tqdm import tqdm
 
 from training.baselines import Floats, Ints, RankingExamples, subsample
+from training.baselines.histories import history, query, strongest
 from training.evaluation import ranking_metrics
 
 _DENSE_CELLS = 1 << 23  # scores held at once, examples x items: 32 MiB of float32
@@ -71,14 +72,18 @@ class Covisitation:
             found[rows] = self._ranks(examples.take(rows))
         return found
 
+    def scores(self, examples: RankingExamples) -> Any:  # noqa: ANN401 - scipy's matrices are untyped
+        """CSR float32 [n, items], 0 where no neighbour speaks."""
+        return query(examples, len(self.popularity), self.last, self.chosen.query_decay) @ self.similarity
+
     def _ranks(self, examples: RankingExamples) -> Ints:
         items, line = len(self.popularity), np.arange(len(examples))
         known = examples.targets >= 0
         target = np.where(known, examples.targets, 0)
-        scores = (_query(examples, items, self.last, self.chosen.query_decay) @ self.similarity).toarray()
+        scores = self.scores(examples).toarray()
         own = scores[line, target].copy()
         if self.exclude_seen:
-            scores[_history(examples, items, None)[:2]] = -1
+            scores[history(examples, items, None)[:2]] = -1
             scores[line, target] = own
         rank = (scores >= own[:, None]).sum(axis=1)
         silent = np.flatnonzero(own == 0)
@@ -118,7 +123,7 @@ def fit(
     def candidate(chosen: Chosen) -> Covisitation:
         if chosen.pair_decay not in counts:
             counts[chosen.pair_decay] = _count_pairs(train, items, config, chosen.pair_decay)
-        similarity = _strongest(_damp(counts[chosen.pair_decay], popularity, chosen.power), config.neighbours)
+        similarity = strongest(_damp(counts[chosen.pair_decay], popularity, chosen.power), config.neighbours)
         fitted = Covisitation(
             similarity=similarity,
             popularity=popularity,
@@ -159,37 +164,6 @@ def _damp(counts: Any, popularity: Floats, power: float) -> Any:  # noqa: ANN401
     """Divide by frequency^power on both sides."""
     factor = sparse.diags(np.maximum(popularity, 1) ** -power).astype(np.float32)
     return (factor @ counts @ factor).tocsr()
-
-
-def _strongest(matrix: Any, most: int) -> Any:  # noqa: ANN401
-    """Keep the `most` largest entries of each row."""
-    drop = np.zeros(matrix.nnz, dtype=bool)
-    for row in np.flatnonzero(np.diff(matrix.indptr) > most):
-        begin, end = matrix.indptr[row], matrix.indptr[row + 1]
-        weakest = np.argpartition(matrix.data[begin:end], end - begin - most)[: end - begin - most]
-        drop[begin + weakest] = True
-    if drop.any():
-        matrix.data[drop] = 0
-        matrix.eliminate_zeros()
-    return matrix
-
-
-def _history(examples: RankingExamples, items: int, last: int | None) -> tuple[Ints, Ints, Ints]:
-    """Known items of the histories, newest `last` of each: example, code and age (0 = newest), flat."""
-    lengths = examples.ends - examples.starts
-    lengths = lengths if last is None else np.minimum(lengths, last)
-    line = np.repeat(np.arange(len(examples)), lengths)
-    age = np.arange(len(line)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-    codes = examples.items[examples.ends[line] - 1 - age].astype(np.int64)
-    known = (codes >= 0) & (codes < items)
-    return line[known], codes[known], age[known]
-
-
-def _query(examples: RankingExamples, items: int, last: int, decay: float) -> Any:  # noqa: ANN401
-    """CSR float32 [n, items]: decay^age of the last items; an item met twice counts twice."""
-    line, codes, age = _history(examples, items, last)
-    weights = (decay ** age.astype(np.float64)).astype(np.float32)
-    return sparse.coo_matrix((weights, (line, codes)), shape=(len(examples), items)).tocsr()
 
 
 def _chunks(n: int, items: int, *, progress: bool) -> Iterator[NDArray[np.int64]]:
