@@ -8,6 +8,8 @@ from typing import Any, Literal
 Family = Literal["rnn", "gru", "lstm", "transformer", "hstu", "linear"]
 FAMILIES: tuple[Family, ...] = ("rnn", "gru", "lstm", "transformer", "hstu", "linear")
 LossKind = Literal["auto", "full", "sampled", "gbce"]
+AugmentKind = Literal["none", "crop", "mask", "reorder", "substitute"]
+AUGMENTS: tuple[AugmentKind, ...] = ("none", "crop", "mask", "reorder", "substitute")
 LOSSES: tuple[LossKind, ...] = ("auto", "full", "sampled", "gbce")
 
 
@@ -58,6 +60,31 @@ class LossConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class AugmentConfig:
+    """How training windows are changed each time that they are read (training/augment.py).
+
+    `probability`: of a window to be changed; `share`: of its events, at most.
+    """
+
+    kind: AugmentKind = "none"
+    probability: float = 0.5
+    share: float = 0.3
+
+    def __post_init__(self) -> None:
+        """Check it.
+
+        Raises:
+            ValueError: a change that does not exist, or a number out of its range.
+        """
+        if self.kind not in AUGMENTS:
+            message = f"augmentation {self.kind!r} does not exist; choose one of: {', '.join(AUGMENTS)}"
+            raise ValueError(message)
+        if not (0 <= self.probability <= 1 and 0 < self.share < 1):
+            message = f"augmentation needs a probability from 0 to 1 and a share between 0 and 1; got {self}"
+            raise ValueError(message)
+
+
+@dataclass(frozen=True, kw_only=True)
 class FitConfig:
     """How a model is fitted.
 
@@ -80,11 +107,15 @@ class FitConfig:
     packed: bool = True
     checkpoint_seconds: float = 60.0
     loss: LossConfig = LossConfig()
+    augment: AugmentConfig = AugmentConfig()
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """A run: what is learnt from how many examples, by which encoder, how."""
+    """A run: what is learnt from how many examples, by which encoder, how.
+
+    `temperature`: next item: scores are cosines divided by it; 0: plain products.
+    """
 
     preset: str = "small"
     seed: int = 0
@@ -95,6 +126,7 @@ class RunConfig:
     test_examples: int = 20_000
     head_width: int = 64
     head_dropout: float = 0.1
+    temperature: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON data."""
@@ -103,5 +135,7 @@ class RunConfig:
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> RunConfig:
         """What `to_json` wrote."""
-        fit = FitConfig(**{**data["fit"], "loss": LossConfig(**data["fit"]["loss"])})
+        given = data["fit"]
+        nested = {"loss": LossConfig(**given["loss"]), "augment": AugmentConfig(**given["augment"])}
+        fit = FitConfig(**{**given, **nested})
         return cls(**{**data, "encoder": EncoderConfig(**data["encoder"]), "fit": fit})
