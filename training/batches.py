@@ -3,16 +3,22 @@
 A window is a range of events that the encoder runs over once; a query reads the state at its own position in it.
 Where events are encoded alike for all queries (one shared sequence), a user's queries share windows: one pass over
 the user's history trains every position. Elsewhere each query has a window of its own, as in serving.
+
+Shapes: W windows, Q queries, V views.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
+import torch
+from numba import njit
 
-from clicktrail.windows import Tokens, pad
+from clicktrail.windows import window_positions
+from training.packing import Layout, one_a_row, pack, places, row_length
 from training.training_set import TrainingSet
 
 
@@ -24,6 +30,21 @@ class Plan:
     ends: dict[str, np.ndarray]
     example: np.ndarray
     window: np.ndarray
+
+    @cached_property
+    def lengths(self) -> np.ndarray:
+        """Events of each window, int64 [V, W]."""
+        return np.stack([self.ends[view] - self.starts[view] for view in self.starts])
+
+    @cached_property
+    def first(self) -> np.ndarray:
+        """The first query of each window, and after the last window their number, int64 [W + 1]."""
+        return np.searchsorted(self.window, np.arange(self.lengths.shape[1] + 1))
+
+    @property
+    def queries(self) -> np.ndarray:
+        """Queries of each window, int64 [W]."""
+        return np.diff(self.first)
 
 
 def own_windows(data: TrainingSet, examples: np.ndarray) -> Plan:
@@ -45,18 +66,9 @@ def shared_windows(data: TrainingSet, examples: np.ndarray, length: int) -> Plan
     (view,) = data.tokens
     tokens = data.tokens[view]
     order = examples[np.lexsort((tokens.ends[examples], data.entity[examples]))]
-    starts, ends, entity = tokens.starts[order], tokens.ends[order], data.entity[order]
-    window = np.empty(len(order), np.int64)
-    opened: list[int] = []
-    now, limit, who = -1, -1, -1
-    for place, (start, end, one) in enumerate(zip(starts.tolist(), ends.tolist(), entity.tolist(), strict=True)):
-        if one != who or end > limit or end == start:
-            now, limit, who = now + 1, start + length, one
-            opened.append(place)
-            if end == start:  # nothing known yet: the next query must not continue here
-                who = -1
-        window[place] = now
-    first = np.array(opened, np.int64)
+    starts, ends = tokens.starts[order], tokens.ends[order]
+    window = _window_of(starts, ends, data.entity[order], length)
+    first = np.flatnonzero(np.diff(window, prepend=-1))
     last = np.append(first[1:], len(order)) - 1 if len(first) else first
     return Plan(starts={view: starts[first]}, ends={view: ends[last]}, example=order, window=window)
 
@@ -69,66 +81,147 @@ def plan(data: TrainingSet, examples: np.ndarray, *, share: bool) -> Plan:
     return own_windows(data, examples)
 
 
-def batches(
-    data: TrainingSet, plan: Plan, *, tokens: int, rows: int, rng: np.random.Generator | None
-) -> Iterator[dict[str, np.ndarray]]:
-    """Batches of about equal work: windows of like length together, at most `tokens` padded events and `rows` queries.
+# ---- which windows stand in which batch
+
+
+def like_windows(plan: Plan, *, tokens: int, rows: int, rng: np.random.Generator | None) -> list[np.ndarray]:
+    """Batches of windows of like length: at most `tokens` events, padding included, and `rows` queries.
 
     With `rng` the order is shuffled anew (lengths jittered, so that the same windows do not always meet).
-
-    Yields:
-        Model inputs (see `SequenceModel.forward`), `example` [Q], `target` int64 [Q].
     """
-    for chosen in batch_windows(plan, tokens=tokens, rows=rows, rng=rng):
-        yield gather(data, plan, chosen)
-
-
-def batch_windows(plan: Plan, *, tokens: int, rows: int, rng: np.random.Generator | None) -> list[np.ndarray]:
-    """Which windows stand in which batch."""
-    lengths = np.stack([plan.ends[view] - plan.starts[view] for view in plan.starts])
-    work = lengths.sum(0)
-    queries = np.bincount(plan.window, minlength=len(work))
+    work = plan.lengths.sum(0)
     jitter = 1.0 if rng is None else rng.uniform(0.9, 1.1, len(work))
     order = np.argsort(work * jitter, kind="stable")
-    groups: list[np.ndarray] = []
-    begin, longest, asked = 0, np.zeros(len(lengths), np.int64), 0
-    for place, one in enumerate(order.tolist()):
-        grown = np.maximum(longest, lengths[:, one])
-        size = place - begin + 1
-        if place > begin and (size * max(1, int(grown.sum())) > tokens or asked + queries[one] > rows):
-            groups.append(order[begin:place])
-            begin, grown, asked = place, lengths[:, one], 0
-        longest, asked = grown, asked + int(queries[one])
-    if len(order):
-        groups.append(order[begin:])
-    if rng is not None:
-        groups = [groups[place] for place in rng.permutation(len(groups))]
-    return groups
+    batch = _cut(plan.lengths[:, order], plan.queries[order], tokens, rows)
+    groups = _grouped(order, batch)
+    return groups if rng is None else [groups[place] for place in rng.permutation(len(groups))]
 
 
-def gather(data: TrainingSet, plan: Plan, chosen: np.ndarray) -> dict[str, np.ndarray]:
-    """The arrays of these windows and their queries."""
-    chosen = np.sort(chosen)
-    low, high = np.searchsorted(plan.window, chosen), np.searchsorted(plan.window, chosen, side="right")
-    count = high - low
-    query = np.arange(int(count.sum())) + np.repeat(low - (np.cumsum(count) - count), count)
-    row = np.repeat(np.arange(len(chosen)), count)
-    example = plan.example[query]
-    out: dict[str, np.ndarray] = {"window": row, "example": example}
-    for view, tokens in data.tokens.items():
-        starts, ends = plan.starts[view][chosen], plan.ends[view][chosen]
-        longest = max(1, int((ends - starts).max(initial=0)))
-        out[f"{view}__ids"], out[f"{view}__numbers"] = pad(tokens, starts, ends, longest)
-        out[f"{view}__position"] = position(tokens, example, starts[row])
-    out["request_ids"], out["request_numbers"] = (
-        data.request_ids[example].astype(np.int64),
-        data.request_numbers[example],
-    )
-    out["target"] = data.target[example]
-    return out
+def mixed_windows(plan: Plan, *, tokens: int, rows: int, rng: np.random.Generator) -> list[np.ndarray]:
+    """Batches of windows in random company, to be packed: all of about `tokens` events and `rows` queries at most."""
+    order = rng.permutation(plan.lengths.shape[1])
+    work = np.maximum(plan.lengths.sum(0)[order], 1)
+    done = np.cumsum(work)
+    if not len(order):
+        return []
+    count = max(1, round(done[-1] / tokens), -(-int(plan.queries.sum()) // rows))
+    return _grouped(order, (2 * done - work) * count // (2 * done[-1]))
 
 
-def position(tokens: Tokens, example: np.ndarray, window_start: np.ndarray) -> np.ndarray:
-    """Position of each query's last event in its window, -1 where nothing is known, int64 [Q]."""
-    ends = tokens.ends[example]
-    return np.where(ends > tokens.starts[example], ends - window_start - 1, -1)
+def row_lengths(plan: Plan, groups: list[np.ndarray]) -> dict[str, int]:
+    """By view, how long the rows should be that such batches of windows are packed into."""
+    lengths = dict(zip(plan.starts, plan.lengths, strict=True))
+    return {view: row_length([of_view[group] for group in groups[:20]]) for view, of_view in lengths.items()}
+
+
+# ---- what stands in a batch
+
+
+class Arrays:
+    """The arrays of a training set as tensors on one device, from which batches are gathered by index."""
+
+    def __init__(self, data: TrainingSet, device: torch.device | str = "cpu") -> None:
+        """Copies them once; one more event, of zeros, is what stands at padding."""
+        self.device = torch.device(device)
+        self.tokens = data.tokens
+        self.ids = {view: self._and_nothing(tokens.ids) for view, tokens in data.tokens.items()}
+        self.numbers = {view: self._and_nothing(tokens.numbers) for view, tokens in data.tokens.items()}
+        self.request_ids = torch.tensor(data.request_ids, device=self.device)
+        self.request_numbers = torch.tensor(data.request_numbers, device=self.device)
+        self.target = torch.tensor(data.target, device=self.device)
+
+    def batch(self, plan: Plan, chosen: np.ndarray, rows: Mapping[str, int] | None = None) -> dict[str, torch.Tensor]:
+        """These windows and their queries.
+
+        Args:
+            plan: has the windows.
+            chosen: which of them, int64.
+            rows: by view, the length of the rows that they are packed into; None for one window a row, padded.
+
+        Returns:
+            Model inputs (see `SequenceModel.forward`), `example`, `target` and `window`, int64 [Q]: queries of a
+            window have its number and follow one another.
+        """
+        chosen = np.sort(chosen)
+        low, high = plan.first[chosen], plan.first[chosen + 1]
+        example = plan.example[window_positions(low, high)]
+        window = np.repeat(np.arange(len(chosen)), high - low)
+        out: dict[str, torch.Tensor] = {}
+        for view, tokens in self.tokens.items():
+            starts = plan.starts[view][chosen]
+            lengths = plan.ends[view][chosen] - starts
+            layout = one_a_row(lengths) if rows is None else pack(lengths, rows[view])
+            out |= self._events(view, starts, lengths, layout, packed=rows is not None)
+            out[f"{view}__row"] = self._there(layout.row[window])
+            place = layout.offset[window] + tokens.ends[example] - starts[window] - 1
+            out[f"{view}__position"] = self._there(np.where(tokens.ends[example] > tokens.starts[example], place, -1))
+        asked = self._there(example)
+        out["request_ids"] = self.request_ids[asked].long()
+        out["request_numbers"] = self.request_numbers[asked]
+        return out | {"example": asked, "window": self._there(window), "target": self.target[asked]}
+
+    def _events(
+        self, view: str, starts: np.ndarray, lengths: np.ndarray, layout: Layout, *, packed: bool
+    ) -> dict[str, torch.Tensor]:
+        """Encoded events in their places; what a window's first says of the one before is null: that is not here."""
+        nothing = len(self.ids[view]) - 1
+        position_BL, segment_BL = places(starts, lengths, layout, nothing)
+        shape = position_BL.shape
+        wanted = self._there(position_BL.ravel())
+        ids, numbers = self.ids[view].index_select(0, wanted).long(), self.numbers[view].index_select(0, wanted)
+        first = self._there((layout.row * layout.length + layout.offset)[lengths > 0])
+        ids[:, -1].index_fill_(0, first, 0)
+        numbers[:, -self.tokens[view].edge :].index_fill_(0, first, 0)
+        out = {f"{view}__ids": ids.view(*shape, -1), f"{view}__numbers": numbers.view(*shape, -1)}
+        return out | ({f"{view}__segment": self._there(segment_BL)} if packed else {})
+
+    def _there(self, array: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(array).to(self.device, non_blocking=True)
+
+    def _and_nothing(self, array: np.ndarray) -> torch.Tensor:
+        there = torch.zeros((len(array) + 1, *array.shape[1:]), dtype=torch.from_numpy(array[:0].copy()).dtype)
+        there[:-1] = torch.from_numpy(array)
+        return there.to(self.device)
+
+
+def batches(arrays: Arrays, plan: Plan, *, tokens: int, rows: int) -> Iterator[dict[str, torch.Tensor]]:
+    """All windows of a plan, padded, those of like length together: at most `tokens` events and `rows` queries each.
+
+    Yields:
+        See `Arrays.batch`.
+    """
+    for chosen in like_windows(plan, tokens=tokens, rows=rows, rng=None):
+        yield arrays.batch(plan, chosen)
+
+
+def _grouped(order: np.ndarray, batch: np.ndarray) -> list[np.ndarray]:
+    """`order` cut where the rising number of the batch, int64 [W], changes."""
+    return np.split(order, np.flatnonzero(np.diff(batch)) + 1) if len(order) else []
+
+
+@njit(cache=True)
+def _window_of(starts: np.ndarray, ends: np.ndarray, entity: np.ndarray, length: int) -> np.ndarray:
+    window = np.empty(len(starts), np.int64)
+    now, limit, who = -1, -1, -1
+    for place in range(len(starts)):
+        if entity[place] != who or ends[place] > limit or ends[place] == starts[place]:
+            now, limit = now + 1, starts[place] + length
+            # nothing known yet: the next query must not continue here
+            who = entity[place] if ends[place] > starts[place] else -1
+        window[place] = now
+    return window
+
+
+@njit(cache=True)
+def _cut(lengths: np.ndarray, queries: np.ndarray, tokens: int, rows: int) -> np.ndarray:
+    batch = np.empty(lengths.shape[1], np.int64)
+    longest = np.zeros(len(lengths), np.int64)
+    now, begin, asked = 0, 0, 0
+    for place in range(lengths.shape[1]):
+        grown = np.maximum(longest, lengths[:, place])
+        work = (place - begin + 1) * max(1, grown.sum())
+        if place > begin and (work > tokens or asked + queries[place] > rows):
+            now, begin, asked, grown = now + 1, place, 0, lengths[:, place].copy()
+        longest, asked = grown, asked + queries[place]
+        batch[place] = now
+    return batch

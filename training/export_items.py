@@ -16,9 +16,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from training.batches import batches, own_windows
+from training.batches import Arrays, batches, own_windows
 from training.model import SequenceModel
-from training.scoring import tensors
 from training.training_set import TRAIN, VALIDATION, TrainingSet
 
 ITEMS, VECTORS, INDEX, INDEX_FILE = "items.parquet", "item_vectors.npy", "item_index.json", "items.usearch"
@@ -53,5 +52,5 @@ def _some_queries(model: SequenceModel, data: TrainingSet) -> np.ndarray:
     """What users of the validation range ask for, or of the training range where there is none; float32 [Q, D]."""
     examples = next(found for found in (data.of(VALIDATION), data.of(TRAIN)) if len(found))[-_QUERIES:]
     model.eval()
-    parts = batches(data, own_windows(data, examples), tokens=32_768, rows=_QUERIES, rng=None)
-    return np.concatenate([model(tensors(batch)).float().numpy() for batch in parts])
+    parts = batches(Arrays(data), own_windows(data, examples), tokens=32_768, rows=_QUERIES)
+    return np.concatenate([model(batch).float().numpy() for batch in parts])

@@ -5,17 +5,12 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from training.batches import batches, own_windows
+from training.batches import Arrays, batches, own_windows
 from training.model import NEXT_ITEM, SequenceModel
 from training.training_set import TrainingSet
 
 TOP = 20
 _ROWS = 1_024
-
-
-def tensors(batch: dict[str, np.ndarray], device: torch.device | str = "cpu") -> dict[str, torch.Tensor]:
-    """A batch as tensors on a device."""
-    return {name: torch.from_numpy(np.ascontiguousarray(array)).to(device) for name, array in batch.items()}
 
 
 def rank_of(score_QI: torch.Tensor, target_Q: torch.Tensor) -> torch.Tensor:
@@ -27,9 +22,21 @@ def rank_of(score_QI: torch.Tensor, target_Q: torch.Tensor) -> torch.Tensor:
 
 @torch.no_grad()
 def predict(
-    model: SequenceModel, data: TrainingSet, examples: np.ndarray, *, tokens: int = 32_768
+    model: SequenceModel,
+    data: TrainingSet,
+    examples: np.ndarray,
+    *,
+    tokens: int = 32_768,
+    arrays: Arrays | None = None,
 ) -> dict[str, np.ndarray]:
     """The model's answers, rows as in `examples`.
+
+    Args:
+        model: on any device.
+        data: has the examples.
+        examples: their places, int64 [n].
+        tokens: events a batch, padding included.
+        arrays: of this data on the model's device, where the caller has them already.
 
     Returns:
         Binary: `score` float64 [n], a probability. Next item: `rank` int64 [n], `ranked` int64 [n, 20] positions.
@@ -37,17 +44,15 @@ def predict(
     training, device = model.training, next(model.parameters()).device
     model.eval()
     parts: list[tuple[np.ndarray, ...]] = []
-    plan = own_windows(data, examples)
     vectors = model.item_vectors() if model.head == NEXT_ITEM else None
-    for batch in batches(data, plan, tokens=tokens, rows=_ROWS, rng=None):
-        given = tensors(batch, device)
-        out = model(given)
+    for batch in batches(arrays or Arrays(data, device), own_windows(data, examples), tokens=tokens, rows=_ROWS):
+        out, example = model(batch), batch["example"].cpu().numpy()
         if vectors is None:
-            parts.append((batch["example"], torch.sigmoid(out.double()).cpu().numpy()))
+            parts.append((example, torch.sigmoid(out.double()).cpu().numpy()))
             continue
         score_QI = (out @ vectors[0].T + vectors[1]).float()
         best = score_QI.topk(min(TOP, score_QI.shape[1]), 1).indices
-        parts.append((batch["example"], rank_of(score_QI, given["target"]).cpu().numpy(), best.cpu().numpy()))
+        parts.append((example, rank_of(score_QI, batch["target"]).cpu().numpy(), best.cpu().numpy()))
     model.train(training)
     example = np.concatenate([part[0] for part in parts])
     place = np.argsort(example, kind="stable")[np.argsort(np.argsort(examples, kind="stable"), kind="stable")]
@@ -55,11 +60,13 @@ def predict(
     return {name: np.concatenate([part[1 + at] for part in parts])[place] for at, name in enumerate(names)}
 
 
-def metric_of(model: SequenceModel, data: TrainingSet, examples: np.ndarray, metric: str) -> float:
-    """The primary metric of the model on these examples."""
+def metric_of(
+    model: SequenceModel, data: TrainingSet, examples: np.ndarray, metric: str, arrays: Arrays | None = None
+) -> float:
+    """The primary metric of the model on these examples; `arrays` as in `predict`."""
     from training.evaluation import binary_metrics, ranking_metrics
 
-    found = predict(model, data, examples)
+    found = predict(model, data, examples, arrays=arrays)
     if model.head == NEXT_ITEM:
         return ranking_metrics(found["rank"])[metric]
     return binary_metrics(data.target[examples], found["score"], 0.5)[metric]

@@ -10,13 +10,12 @@ import onnxruntime as ort
 import pytest
 import torch
 
-from training.batches import batches, own_windows, plan
+from training.batches import Arrays, batches, mixed_windows, own_windows, plan, row_lengths
 from training.config import FAMILIES, Family
 from training.export import TOLERANCE, golden, write_onnx
 from training.fit import build_model
 from training.model import NEXT_ITEM, SequenceModel, ServedModel
 from training.presets import preset
-from training.scoring import tensors
 from training.training_set import TEST, TrainingSet
 
 Sets = Callable[[str], TrainingSet]
@@ -33,11 +32,11 @@ def built(data: TrainingSet, task: str, family: Family) -> SequenceModel:
 
 def padded_inputs(data: TrainingSet, examples: np.ndarray) -> dict[str, np.ndarray]:
     """The arrays that serving would make for these examples, in the order of the interface."""
-    (batch,) = batches(data, own_windows(data, examples), tokens=10**9, rows=10**9, rng=None)
+    (batch,) = batches(Arrays(data), own_windows(data, examples), tokens=10**9, rows=10**9)
     assert batch["example"].tolist() == examples.tolist()
     for view in data.tokens:
         batch[f"{view}__length"] = batch[f"{view}__position"] + 1
-    return {name: batch[name] for name in data.encoding.inputs()}
+    return {name: batch[name].numpy() for name in data.encoding.inputs()}
 
 
 @torch.no_grad()
@@ -48,10 +47,13 @@ def eager(model: SequenceModel, data: TrainingSet, inputs: dict[str, np.ndarray]
 
 @torch.no_grad()
 def trained_path(model: SequenceModel, data: TrainingSet, examples: np.ndarray) -> np.ndarray:
-    """What training computes: queries that read their position in a window shared with others."""
-    found = {}
-    for batch in batches(data, plan(data, examples, share=True), tokens=4_000, rows=64, rng=np.random.default_rng(0)):
-        out = model(tensors(batch))
+    """What training computes: queries that read their position in a window shared with others, rows that are packed."""
+    found, arrays, shared = {}, Arrays(data), plan(data, examples, share=True)
+    groups = mixed_windows(shared, tokens=4_000, rows=64, rng=np.random.default_rng(0))
+    rows = row_lengths(shared, groups)
+    for group in groups:
+        batch = arrays.batch(shared, group, rows)
+        out = model(batch)
         if model.head != NEXT_ITEM:
             out = torch.sigmoid(out)
         found |= dict(zip(batch["example"].tolist(), out.numpy(), strict=True))
