@@ -75,6 +75,7 @@ def interface(
 ) -> dict[str, Any]:
     """How to go from features to answers."""
     spec, ranking = data.encoding.spec, model.head == NEXT_ITEM
+    columns = model.out.out_features if ranking else model.predictor.columns
     types = {column.name: str(column.type) for column in EVENT_COLUMNS}
     return {
         "format": FORMAT,
@@ -83,8 +84,8 @@ def interface(
         "feature_service": data.manifest["feature_service"],
         "declarations": data.manifest["declarations"],
         "inputs": {name: [dtype, list(shape)] for name, (dtype, shape) in data.encoding.inputs().items()},
-        "outputs": {output_name(model): ["float32", ["batch", model.out.out_features] if ranking else ["batch"]]},
-        "output_meaning": "query @ item_vectors.T + bias: logits of the items" if ranking else "probability of label 1",
+        "outputs": {output_name(model): ["float32", ["batch", columns] if columns else ["batch"]]},
+        "output_meaning": "query @ item_vectors.T + bias: logits of the items" if ranking else model.predictor.meaning,
         "request": {name: types.get(name, "string") for name in spec.request_fields},
         "sequences": {one.view: one.last for one in spec.sequences},
         "items": None,

@@ -10,6 +10,7 @@ P pieces, I items.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import deepcopy
 
 import numpy as np
 import torch
@@ -18,10 +19,12 @@ from torch.nn import functional as F  # noqa: N812 - torch's own idiom
 
 from clicktrail.encoding import FIRST, UNKNOWN, Encoding
 from training.config import RunConfig
+from training.content import ItemContent
 from training.encoders import build_encoder
 from training.encoders.base import Packing, starts
 from training.encoders.dropout import dropout
 from training.encoders.log_bias import elapsed
+from training.heads import BinaryHead, Head
 
 NEXT_ITEM, BINARY = "next_item", "binary"
 ITEM = "item_id"
@@ -59,9 +62,12 @@ class EventEmbedding(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.dropout = dropout
 
-    def forward(self, ids_BLC: torch.Tensor, numbers_BLF: torch.Tensor) -> torch.Tensor:
-        """Embed events."""
+    def forward(
+        self, ids_BLC: torch.Tensor, numbers_BLF: torch.Tensor, said_BLD: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Embed events; `said_BLD` is what else is known of their items."""
         x_BLD = self.numbers(numbers_BLF) + looked_up(self.tables, ids_BLC)
+        x_BLD = x_BLD if said_BLD is None else x_BLD + said_BLD
         return dropout(self.norm(x_BLD), self.dropout, self.training)
 
 
@@ -120,22 +126,33 @@ class ItemScores(nn.Module):
 
 
 class SequenceModel(nn.Module):
-    """Encoding -> scores. Binary heads give logits [Q]; the next-item head gives a query vector for `item_vectors`."""
+    """Encoding -> the numbers of a head (training/heads.py), or a query vector for `item_vectors`."""
 
     def __init__(
-        self, config: RunConfig, encoding: Encoding, head: str, *, facts: np.ndarray | None = None, prior: float = 0.0
+        self,
+        config: RunConfig,
+        encoding: Encoding,
+        head: str,
+        *,
+        predictor: Head | None = None,
+        facts: np.ndarray | None = None,
+        content: ItemContent | None = None,
+        prior: float = 0.0,
     ) -> None:
         """Build it for an encoding.
 
         Args:
             config: widths, encoder.
             encoding: fixes the sizes of all tables.
-            head: `next_item` or `binary`.
+            head: `next_item`, `binary`, or whatever the task calls it that `predictor` is given for.
+            predictor: loss and prediction of any other head than next item; of a binary one it need not be given.
             facts: next item only: int64 [I, 2], encoded category and price bucket by item.
-            prior: binary only: log odds of the label, where the bias starts.
+            content: next item only: what else is known of items.
+            prior: where the bias of the numbers starts: log odds of the label, log of the mean count.
         """
         super().__init__()
         self.head, self.spec, self.timed = head, encoding.spec, config.encoder.time_bias
+        self.temperature, self.content = config.temperature, content
         width, dropout = config.encoder.width, config.encoder.dropout
         views = [one.view for one in encoding.spec.sequences]
         self.events = nn.ModuleDict(
@@ -155,8 +172,9 @@ class SequenceModel(nn.Module):
             self.items = ItemScores(len(facts), facts, [int(size) for size in facts.max(0) + 1], width)
             self.out = nn.Linear(hidden, width)
         else:
-            self.out = nn.Linear(hidden, 1)
-            self.wide = nn.Linear(self.request.pieces, 1)
+            self.predictor = BinaryHead() if predictor is None else predictor
+            self.out = nn.Linear(hidden, self.predictor.outputs)
+            self.wide = nn.Linear(self.request.pieces, self.predictor.outputs)
             nn.init.zeros_(self.wide.weight)
             with torch.no_grad():
                 self.wide.bias.fill_(prior)
@@ -172,7 +190,14 @@ class SequenceModel(nn.Module):
     ) -> torch.Tensor:
         """h_BLD of a sequence view; `segment_BL` where rows hold several sequences (see `Packing`)."""
         packing = self.packing(view, numbers_BLF, segment_BL)
-        return self.encoders[view](self.events[view](ids_BLC, numbers_BLF), packing)
+        return self.encoders[view](self.embed(view, ids_BLC, numbers_BLF), packing)
+
+    def embed(self, view: str, ids_BLC: torch.Tensor, numbers_BLF: torch.Tensor) -> torch.Tensor:
+        """x_BLD of a sequence view."""
+        if self.content is None or view != self._item_view:
+            return self.events[view](ids_BLC, numbers_BLF)
+        said_ID = F.pad(self.content(), (0, 0, FIRST, 0))  # nothing is said of padding and unknown items
+        return self.events[view](ids_BLC, numbers_BLF, F.embedding(ids_BLC[:, :, self._item_column], said_ID))
 
     def packing(self, view: str, numbers_BLF: torch.Tensor, segment_BL: torch.Tensor | None) -> Packing:
         """How the rows of a batch are to be read; times come from the gaps that the numbers hold."""
@@ -186,16 +211,16 @@ class SequenceModel(nn.Module):
     def query(
         self, h_QD: Mapping[str, torch.Tensor], request_ids: torch.Tensor, request_numbers: torch.Tensor
     ) -> torch.Tensor:
-        """Head without items: logits [Q], or the query vector q_QD of the next-item head."""
+        """Head without items: its numbers [Q] or [Q, outputs], or the query vector q_QD of the next-item head."""
         r_QD, pieces = self.request(request_ids, request_numbers)
         joined = torch.cat([*(h_QD[one.view] for one in self.spec.sequences), r_QD], 1)
         out = self.out(self.join(joined))
         if self.head == NEXT_ITEM:
-            return out + h_QD[self._item_view]
+            return self._directed(out + h_QD[self._item_view], self.temperature)
         return (out + self.wide(pieces)).squeeze(1)
 
     def forward(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """Queries of a batch (see training/batches.py): logits [Q], or q_QD for `item_vectors`.
+        """Queries of a batch (see training/batches.py): numbers of the head, or q_QD for `item_vectors`.
 
         Args:
             batch: by sequence view `__ids` and `__numbers` [B, L, ...], `__segment` int64 [B, L] where rows hold
@@ -215,7 +240,9 @@ class SequenceModel(nn.Module):
 
     def item_vectors(self) -> tuple[torch.Tensor, torch.Tensor]:
         """e_ID and bias_I: logits of a query vector are q_QD @ e_ID.T + bias_I."""
-        return self.items.vectors(self.item_table), self.items.bias
+        e_ID = self.items.vectors(self.item_table)
+        e_ID = e_ID if self.content is None else e_ID + self.content()
+        return self._directed(e_ID, 1.0), self.items.bias
 
     def scores(self, q_QD: torch.Tensor) -> torch.Tensor:
         """Logits [Q, I] of all items."""
@@ -225,27 +252,44 @@ class SequenceModel(nn.Module):
     @property
     def item_table(self) -> nn.Embedding:
         """The item embedding of the sequence that has items."""
-        view = self._item_view
-        column = next(one for one in self.spec.sequences if one.view == view).id_columns.index(ITEM)
-        found = self.events[view].tables[column]
+        found = self.events[self._item_view].tables[self._item_column]
         assert isinstance(found, nn.Embedding)  # noqa: S101 - EventEmbedding builds nothing else
         return found
+
+    def folded(self) -> SequenceModel:
+        """The same model with the content of items added to their own vectors, for good: what is exported."""
+        if self.content is None:
+            return self
+        same = deepcopy(self)
+        with torch.no_grad():
+            same.item_table.weight[FIRST:] += self.content()
+        same.content = None
+        return same
+
+    def _directed(self, vectors: torch.Tensor, temperature: float) -> torch.Tensor:
+        """With a temperature, scores are cosines divided by it: popular items cannot win by the length of vectors."""
+        return F.normalize(vectors.float(), dim=-1) / temperature if self.temperature else vectors
 
     @property
     def _item_view(self) -> str:
         return next(one.view for one in self.spec.sequences if ITEM in one.id_columns)
 
+    @property
+    def _item_column(self) -> int:
+        return next(one.id_columns.index(ITEM) for one in self.spec.sequences if ITEM in one.id_columns)
+
 
 class ServedModel(nn.Module):
     """What is exported: arrays in the order of `Encoding.inputs()` -> scores.
 
-    Binary: probability float32 [B]. Next item: query vectors float32 [B, D], for `SequenceModel.item_vectors`.
+    Next item: query vectors float32 [B, D], for `SequenceModel.item_vectors`. Else the head's prediction; of a binary
+    one that is a probability float32 [B].
     """
 
     def __init__(self, model: SequenceModel, names: list[str]) -> None:
         """`names`: the input names, in order."""
         super().__init__()
-        self.model, self.names = model, names
+        self.model, self.names = model.folded(), names
 
     def forward(self, *arrays: torch.Tensor) -> torch.Tensor:
         """Score padded rows."""
@@ -254,9 +298,9 @@ class ServedModel(nn.Module):
         for one in self.model.spec.sequences:
             length_B = given[f"{one.view}__length"]
             numbers_BLF = given[f"{one.view}__numbers"]
-            x_BLD = self.model.events[one.view](given[f"{one.view}__ids"], numbers_BLF)
+            x_BLD = self.model.embed(one.view, given[f"{one.view}__ids"], numbers_BLF)
             packing = self.model.packing(one.view, numbers_BLF, None)
             read_BD = self.model.encoders[one.view].last(x_BLD, length_B, packing)
             h_BD[one.view] = torch.where(length_B[:, None] == 0, self.model.empty[one.view], read_BD)
         out = self.model.query(h_BD, given["request_ids"], given["request_numbers"])
-        return out if self.model.head == NEXT_ITEM else torch.sigmoid(out)
+        return out if self.model.head == NEXT_ITEM else self.model.predictor.predict(out)
