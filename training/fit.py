@@ -35,7 +35,8 @@ Precision = Literal["32-true", "bf16-mixed"]
 class Fitted:
     """A fitted model (the epoch of best validation), its curves and how fast it went.
 
-    `tokens_per_second`: real events that training read, padding not counted, by the time in training alone.
+    `events`: real ones that training read, padding not counted, each as often as it was read; `tokens_per_second`: they
+    by the time in training alone.
     """
 
     model: SequenceModel
@@ -43,6 +44,7 @@ class Fitted:
     best_metric: float
     epochs: int
     seconds: float
+    events: int
     tokens_per_second: float
 
 
@@ -159,5 +161,6 @@ def _read(data: TrainingSet, config: RunConfig, last: Path, best: Path, curves: 
         best_metric=float(curves["val_metric"].max()),
         epochs=int(curves["epoch"].max()) + 1,
         seconds=speed["seconds"],
+        events=end["events_seen"],
         tokens_per_second=end["events_seen"] / max(speed["training_seconds"], 1e-9),
     )

@@ -122,6 +122,7 @@ def _facts(run: Run) -> dict[str, Any]:
         "config_json": json.dumps(run.config, indent=1),
         "seconds": seconds if isinstance(seconds, dict) else {},
         "total": run.seconds(),
+        "cost": wording.cost_rows(metrics["cost"]) if metrics.get("cost") else {},
         "first": _day(run, "min"),
         "last": _day(run, "max"),
     }

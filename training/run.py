@@ -26,7 +26,9 @@ from training.config import RunConfig
 from training.decided import decide_on_validation
 from training.evaluation import binary_metrics, paired_bootstrap, ranking_metrics, share_of_gap
 from training.fit import Accelerator, Fitted, fit
+from training.loggers import log_result
 from training.run_baselines import run_baseline
+from training.run_cost import cost_of, meter_of
 from training.scoring import predict
 from training.task import Task
 from training.training_set import TEST, TrainingSet
@@ -90,7 +92,7 @@ def execute(
         say: takes one line at a time of what goes on.
     """
     place.aside.mkdir(parents=True, exist_ok=True)
-    clock = _Clock()
+    clock, meter = _Clock(), meter_of(accelerator)
     (place.aside / "config.json").write_text(json.dumps(run_config(task, data, config), indent=1))
     fitted = fit(data, config, task.primary_metric, place.aside, accelerator=accelerator, progress=progress)
     clock.lap("fit")
@@ -128,12 +130,14 @@ def execute(
             "positives": data.manifest["positives"],
         },
         "throughput": {"tokens_per_second": round(fitted.tokens_per_second), "epochs": fitted.epochs},
+        "cost": cost_of(fitted, data, config, meter, seconds=clock.total, accelerator=accelerator),
         "seconds": {**clock.laps, "total": clock.total},
         "revision": revision(),
         "dirty": dirty(),
         "run_id": place.target.name,
     }
     (place.aside / "metrics.json").write_text(json.dumps(metrics, indent=1, allow_nan=False))
+    log_result(place.aside, {name: metrics[name] for name in ("model", "baselines", "cost")})
 
     from training.report import write_report
 

@@ -122,3 +122,23 @@ def _binary_words(run: Run) -> list[str]:
             f"and {of_hundred(model['recall'])} of 100 yes cases are found."
         )
     return said
+
+
+def cost_rows(cost: Mapping[str, Any]) -> dict[str, str]:
+    """What a run cost, for people."""
+    return {
+        "parameters": number(cost["parameters"]),
+        "events read in training": number(cost["events"]),
+        "events a second": number(float(round(cost["events_per_second"]))),
+        "arithmetic by event": f"{scaled(cost['flops_per_event'])}FLOP",
+        "arithmetic of all steps": f"{scaled(cost['flops'])}FLOP",
+        "rate in training": f"{scaled(cost['flops_per_second'])}FLOP/s, {of_hundred(cost['mfu'])} % of what the "
+        f"step's matrix products reach alone ({scaled(cost['product_flops_per_second'])}FLOP/s)",
+        "energy": f"{cost['joules'] / 3600:.2g} Wh, {cost['energy']}",
+    }
+
+
+def scaled(value: float) -> str:
+    """`1.2 M`, `34 G`: three figures and a unit's prefix."""
+    place = 0 if abs(value) < 1 else min(5, int(math.log10(abs(value))) // 3)
+    return f"{value / 1_000**place:.3g} {['', 'k', 'M', 'G', 'T', 'P'][place]}"
