@@ -21,6 +21,7 @@ from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from pytorch_lightning.strategies import DDPStrategy
 
 from training.config import RunConfig
+from training.content import content_of
 from training.fit_callbacks import Checkpoints, Curves, Deterministic, Speed, SyncedCheckpoints
 from training.lightning_module import SequenceTask
 from training.loggers import loggers
@@ -52,7 +53,9 @@ def build_model(data: TrainingSet, config: RunConfig) -> SequenceModel:
     """The model of a configuration for a training set, weights drawn from the configuration's seed."""
     torch.manual_seed(config.seed)
     if data.manifest["head"] == NEXT_ITEM:
-        return SequenceModel(config, data.encoding, NEXT_ITEM, facts=item_facts(data))
+        assert data.items is not None  # noqa: S101 - next-item sets have items
+        content = content_of(data.items, config.encoder.width)
+        return SequenceModel(config, data.encoding, NEXT_ITEM, facts=item_facts(data), content=content)
     labels = data.target[data.of(TRAIN)]
     rate = float(data.manifest.get("negative_rate", 1.0))
     mean = np.clip(labels.mean(), 1e-6, 1 - 1e-6)

@@ -13,7 +13,7 @@ import torch
 from training.batches import Arrays, batches, own_windows
 from training.config import FitConfig
 from training.epochs import EpochBatches, Share, TrainingEpochs
-from training.losses import binary_loss, item_loss, later_targets, log_draws
+from training.losses import item_loss, later_targets, log_draws
 from training.model import NEXT_ITEM, SequenceModel
 from training.scoring import metric_of
 from training.training_set import VALIDATION, TrainingSet
@@ -91,7 +91,7 @@ class SequenceTask(pl.LightningModule):
         """Mean loss of a batch's queries; `draw` names what is drawn for it."""
         out = self.model(batch)
         if self.model.head != NEXT_ITEM:
-            return binary_loss(out, batch["target"], self.negative_rate if self.training else 1.0)
+            return self.model.predictor.loss(out, batch["target"], self.negative_rate if self.training else 1.0)
         self._draw(*draw)
         target_Q, loss = batch["target"], self.config.loss
         if self.training and loss.ahead > 1:

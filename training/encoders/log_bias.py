@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import nn
 
@@ -18,7 +20,7 @@ class LogBias(nn.Module):
         """`largest`: the difference from which on all are alike."""
         super().__init__()
         self.curve = nn.Parameter(torch.zeros(heads, KNOTS))
-        self.scale = (KNOTS - 1) / float(torch.tensor(largest).log1p())
+        self.scale = (KNOTS - 1) / math.log1p(largest)
 
     def forward(self, query_BQ: torch.Tensor, key_BK: torch.Tensor) -> torch.Tensor:
         """Bias of each query's difference to each key; what lies behind the query counts as no difference."""
