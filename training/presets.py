@@ -35,26 +35,38 @@ def small(task: str) -> RunConfig:
 
 
 def base(task: str) -> RunConfig:
-    """For a GPU, or a CPU and patience."""
-    config = small(task)
-    encoder = EncoderConfig(family="transformer", width=128, layers=2, heads=4, dropout=0.1)
-    fit = replace(config.fit, epochs=2 * config.fit.epochs, rate=1e-3, seconds=0.0)
-    return replace(
-        config, preset="base", encoder=encoder, fit=fit, head_width=128, train_examples=4 * config.train_examples
-    )
+    """For a GPU, or a CPU and patience: over 1 M weights in the encoder."""
+    encoder = EncoderConfig(family="transformer", width=192, layers=3, heads=6, dropout=0.1)
+    return _scaled("base", small(task), encoder, epochs=2, rate=1e-3, examples=4)
 
 
 def large(task: str) -> RunConfig:
-    """For a GPU and millions of examples."""
-    config = base(task)
-    encoder = EncoderConfig(family="transformer", width=256, layers=4, heads=8, dropout=0.1)
-    fit = replace(config.fit, tokens=65_536, rows=32_768, loss=LossConfig(negatives=4_096))
-    return replace(
-        config, preset="large", encoder=encoder, fit=fit, head_width=256, train_examples=4 * config.train_examples
-    )
+    """For a GPU and millions of examples: over 10 M weights in the encoder."""
+    encoder = EncoderConfig(family="transformer", width=384, layers=6, heads=12, dropout=0.1)
+    return _wide(_scaled("large", base(task), encoder, epochs=1, rate=6e-4, examples=4))
 
 
-PRESETS: dict[str, Callable[[str], RunConfig]] = {"small": small, "base": base, "large": large}
+def huge(task: str) -> RunConfig:
+    """For GPUs and tens of millions of examples: over 100 M weights in the encoder."""
+    encoder = EncoderConfig(family="transformer", width=1_024, layers=10, heads=16, dropout=0.1)
+    return _wide(_scaled("huge", large(task), encoder, epochs=1, rate=3e-4, examples=4))
+
+
+def _scaled(
+    name: str, config: RunConfig, encoder: EncoderConfig, *, epochs: int, rate: float, examples: int
+) -> RunConfig:
+    """Another encoder, `epochs` and `examples` times as many, no limit of time."""
+    fit = replace(config.fit, epochs=epochs * config.fit.epochs, rate=rate, seconds=0.0)
+    count = examples * config.train_examples
+    return replace(config, preset=name, encoder=encoder, fit=fit, head_width=encoder.width, train_examples=count)
+
+
+def _wide(config: RunConfig) -> RunConfig:
+    """Batches that fill a GPU."""
+    return replace(config, fit=replace(config.fit, tokens=65_536, rows=32_768, loss=LossConfig(negatives=4_096)))
+
+
+PRESETS: dict[str, Callable[[str], RunConfig]] = {"small": small, "base": base, "large": large, "huge": huge}
 
 
 def preset(name: str, task: str, *, encoder: Family | None = None, seed: int = 0) -> RunConfig:

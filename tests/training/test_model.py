@@ -13,12 +13,14 @@ import pytest
 import torch
 
 from clicktrail.encoding import FIRST, Encoding
-from training.config import EncoderConfig, RunConfig
+from training.config import FAMILIES, EncoderConfig, RunConfig
 from training.content import content_of
+from training.encoders import build_encoder
 from training.export import example_inputs, write_onnx
 from training.fit import item_facts
 from training.heads import CountHead, Head, MulticlassHead, TimeHead
 from training.model import NEXT_ITEM, SequenceModel, ServedModel
+from training.presets import preset
 from training.training_set import TrainingSet
 
 Sets = Callable[[str], TrainingSet]
@@ -124,3 +126,23 @@ def test_vectors_of_items_may_be_given() -> None:
     assert content_of(pa.table({"item_id": ["a"]}), 8) is None
     with pytest.raises(ValueError, match="as many numbers for every item"):
         content_of(pa.table({"vector": [[1.0], [0.0, 2.0]]}), 8)
+
+
+@pytest.mark.parametrize(
+    ("name", "least", "most"), [("small", 5e3, 1e5), ("base", 1e6, 2e6), ("large", 1e7, 2e7), ("huge", 1e8, 2e8)]
+)
+def test_presets_grow_to_over_100_million_weights(name: str, least: float, most: float) -> None:
+    """The weights of each preset's encoder, counted without making them."""
+    for task in ("recommendation", "retention", "fraud"):
+        with torch.device("meta"):
+            encoder = build_encoder(preset(name, task).encoder)
+        assert least < sum(parameter.numel() for parameter in encoder.parameters()) < most
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_can_be_large(family: str) -> None:
+    """Each family has the same widths and depths to choose from; two blocks of 1,024 have 4 million weights or more."""
+    with torch.device("meta"):
+        encoder = build_encoder(EncoderConfig(family=family, width=1_024, layers=2, heads=16))  # type: ignore[arg-type]
+        assert encoder(torch.empty(1, 3, 1_024)).shape == (1, 3, 1_024)
+    assert sum(parameter.numel() for parameter in encoder.parameters()) > 4e6
