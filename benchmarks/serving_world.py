@@ -160,7 +160,9 @@ def _leave_run(settings: Settings, size: Size) -> None:
     place.aside.mkdir(parents=True)
     (place.aside / "config.json").write_text(json.dumps(run.run_config(task, data, config)))
     model = build_model(data, config).eval()
-    fitted = Fitted(model=model, curves=pd.DataFrame(), best_metric=0.0, epochs=0, seconds=0.0, tokens_per_second=0.0)
+    fitted = Fitted(
+        model=model, curves=pd.DataFrame(), best_metric=0.0, epochs=0, seconds=0.0, events=0, tokens_per_second=0.0
+    )
     decided = decide_on_validation(task, data, fitted)
     export(
         model,
