@@ -114,7 +114,8 @@ class FitConfig:
 class RunConfig:
     """A run: what is learnt from how many examples, by which encoder, how.
 
-    `temperature`: next item: scores are cosines divided by it; 0: plain products.
+    Next item alone: `temperature`: scores are cosines divided by it (0: plain products); `content`: whether what the
+    items table says of items (training/content.py) enters.
     """
 
     preset: str = "small"
@@ -127,6 +128,7 @@ class RunConfig:
     head_width: int = 64
     head_dropout: float = 0.1
     temperature: float = 0.0
+    content: bool = True
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON data."""

@@ -54,7 +54,7 @@ def build_model(data: TrainingSet, config: RunConfig) -> SequenceModel:
     torch.manual_seed(config.seed)
     if data.manifest["head"] == NEXT_ITEM:
         assert data.items is not None  # noqa: S101 - next-item sets have items
-        content = content_of(data.items, config.encoder.width)
+        content = content_of(data.items, config.encoder.width) if config.content else None
         return SequenceModel(config, data.encoding, NEXT_ITEM, facts=item_facts(data), content=content)
     labels = data.target[data.of(TRAIN)]
     rate = float(data.manifest.get("negative_rate", 1.0))
