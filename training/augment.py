@@ -104,6 +104,29 @@ def substitute(items: np.ndarray, near: np.ndarray, rng: np.random.Generator) ->
 # ---- training batches
 
 
+def flat_windows(
+    batch: Mapping[str, torch.Tensor], plan: Plan, chosen: np.ndarray
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Where the windows of a batch stand among its places: by view, first place and length of each, int64.
+
+    `chosen`: the windows of the plan that `Arrays.batch` was asked for.
+    """
+    out = {}
+    for view in plan.starts:
+        rows, length = batch[f"{view}__ids"].shape[:2]
+        if f"{view}__segment" in batch:
+            segment_BL = batch[f"{view}__segment"].cpu().numpy()
+            window = (segment_BL + np.arange(rows)[:, None] * (length + 1)).ravel()
+            first = np.flatnonzero(np.diff(window, prepend=-1))
+            size = np.diff(np.append(first, rows * length))
+            real = segment_BL.ravel()[first] > 0
+            out[view] = first[real], size[real]
+        else:
+            these = np.sort(chosen)
+            out[view] = np.arange(rows) * length, plan.ends[view][these] - plan.starts[view][these]
+    return out
+
+
 @dataclass(frozen=True, kw_only=True)
 class Augmentation:
     """Changes the windows of a training set.

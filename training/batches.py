@@ -111,7 +111,10 @@ def mixed_windows(plan: Plan, *, tokens: int, rows: int, rng: np.random.Generato
 def row_lengths(plan: Plan, groups: list[np.ndarray]) -> dict[str, int]:
     """By view, how long the rows should be that such batches of windows are packed into."""
     lengths = dict(zip(plan.starts, plan.lengths, strict=True))
-    return {view: row_length([of_view[group] for group in groups[:20]]) for view, of_view in lengths.items()}
+    return {
+        view: row_length([of_view[group] for group in groups[:20]], int(of_view.max(initial=1)))
+        for view, of_view in lengths.items()
+    }
 
 
 # ---- what stands in a batch

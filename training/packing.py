@@ -23,7 +23,7 @@ ENOUGH = 0.97
 class Layout:
     """Where windows stand in B rows of L places.
 
-    `row`, `offset` and `number` (in its row, from 1 on) of each window, int64 [W]; of an empty window they mean nothing.
+    `row`, `offset` and `number` (in its row, from 1 on) of each window, int64 [W]; of an empty one they mean nothing.
     """
 
     row: np.ndarray
@@ -58,12 +58,13 @@ def one_a_row(lengths: np.ndarray) -> Layout:
     )
 
 
-def row_length(batches: Sequence[np.ndarray]) -> int:
+def row_length(batches: Sequence[np.ndarray], longest: int = 1) -> int:
     """The shortest row that such batches fill, from the longest window on; `batches`: lengths of their windows.
 
     Where none of them fills it, the one up to twice the longest window of which the largest share is real.
+    `longest`: of all windows, where these batches are a sample.
     """
-    longest = max(1, *(int(lengths.max(initial=0)) for lengths in batches))
+    longest = max(1, longest, *(int(lengths.max(initial=0)) for lengths in batches))
     real = sum(int(lengths.sum()) for lengths in batches)
     best, most = longest, 0.0
     for quarters in range(4, 9):

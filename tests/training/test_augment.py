@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from training import augment
-from training.config import AugmentConfig
+from training.batches import Arrays
+from training.config import AugmentConfig, FitConfig
+from training.epochs import Share, TrainingEpochs
+from training.gpu_check import synthetic_set
+from training.training_set import TrainingSet
 
+Sets = Callable[[str], TrainingSet]
 SHAPES = st.lists(st.integers(1, 40), min_size=1, max_size=20)
 
 
@@ -80,3 +88,82 @@ def test_a_choice_that_makes_no_sense_is_refused() -> None:
         AugmentConfig(kind="flip")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="share between 0 and 1"):
         AugmentConfig(kind="crop", share=1.0)
+
+
+@pytest.mark.parametrize("packed", [True, False])
+@pytest.mark.parametrize("kind", ["mask", "reorder", "substitute"])
+def test_training_batches_change_and_nothing_else_does(kind: str, *, packed: bool, synthetic: Sets) -> None:
+    """Lengths, positions, gaps and queries stay; some events are changed; the same seed gives the same batch."""
+    data = synthetic("recommendation")
+    plain, again, changed = (
+        next(iter(TrainingEpochs(data, config_of(one, packed=packed), 0).epoch(1, Arrays(data), Share())))
+        for one in ("none", kind, kind)
+    )
+    (view,) = data.tokens
+    ids, numbers = f"{view}__ids", f"{view}__numbers"
+    assert torch.equal(again[ids], changed[ids])
+    moved = (changed[ids] != plain[ids]).any(-1)
+    assert 0 < moved.sum() < 0.5 * moved.numel()
+    assert torch.equal(changed[ids][..., -1], plain[ids][..., -1]), "the gap to the event before"
+    for name in set(plain) - {ids, numbers, "target"}:
+        assert torch.equal(plain[name], changed[name]), name
+    if kind == "reorder":
+        assert sorted(plain[ids][moved][:, 0].tolist()) == sorted(changed[ids][moved][:, 0].tolist())
+    else:
+        assert torch.equal(plain[numbers], changed[numbers])
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_no_query_sees_a_later_event_through_a_shuffle(*, packed: bool) -> None:
+    """Windows shared by many queries: whoever still asks has seen the same items as before, in whatever order."""
+    data = synthetic_set(users=40, events=30, items=50)
+    plain, changed = (
+        next(iter(TrainingEpochs(data, config_of(one, packed=packed), 0).epoch(0, Arrays(data), Share())))
+        for one in ("none", "reorder")
+    )
+    lost = (changed["target"] == -1) & (plain["target"] >= 0)
+    assert 0.05 < lost.float().mean() < 0.5
+    for row, place, gone in zip(plain["history__row"], plain["history__position"], lost, strict=True):
+        segment = plain["history__segment"][row] if packed else torch.ones_like(plain["history__ids"][row, :, 0])
+        seen = (segment == segment[place]) & (torch.arange(len(segment)) <= place)
+        before, now = (batch["history__ids"][row, seen, 0].sort().values for batch in (plain, changed))
+        assert gone or torch.equal(before, now)
+
+
+def test_a_cropped_window_asks_only_what_lies_behind_its_beginning(synthetic: Sets) -> None:
+    """Each query that stays reads an event at or behind the new beginning; a window keeps its last query."""
+    data = synthetic("recommendation")
+    source = TrainingEpochs(data, config_of("crop", packed=True), 0)
+    (view,) = data.tokens
+    cropped = source.plan_of(3)
+    begin = cropped.starts[view][cropped.window]
+    moved = cropped.starts[view] > source.plan.starts[view]
+    assert 0.3 < moved[source.plan.lengths[0] > 1].mean() < 0.7
+    assert (data.tokens[view].ends[cropped.example] > begin)[moved[cropped.window]].all()
+    assert set(cropped.window) == set(source.plan.window)
+    assert len(list(source.epoch(3, Arrays(data), Share()))) >= 1
+
+
+def test_the_request_that_comes_last_in_its_window_is_never_touched(synthetic: Sets) -> None:
+    """A payment that is judged stands as it is, and so does what is asked."""
+    data = synthetic("fraud")
+    for kind in ("mask", "reorder"):
+        plain, changed = (
+            next(iter(TrainingEpochs(data, config_of(one, packed=True), 0).epoch(0, Arrays(data), Share())))
+            for one in ("none", kind)
+        )
+        row, position = plain["card_recent_v1__row"], plain["card_recent_v1__position"]
+        assert torch.equal(plain["card_recent_v1__ids"][row, position], changed["card_recent_v1__ids"][row, position])
+        assert not torch.equal(plain["card_recent_v1__ids"], changed["card_recent_v1__ids"])
+        assert torch.equal(plain["target"], changed["target"])
+
+
+def test_substitutes_need_items(synthetic: Sets) -> None:
+    """Sequences of payments have none, and the error says what to choose."""
+    with pytest.raises(ValueError, match="needs a sequence with item_id"):
+        TrainingEpochs(synthetic("fraud"), config_of("substitute", packed=True), 0)
+
+
+def config_of(kind: str, *, packed: bool) -> FitConfig:
+    """A fit that changes half of the windows, a third of their events."""
+    return FitConfig(tokens=2_000, rows=1_000, packed=packed, augment=AugmentConfig(kind=kind, share=0.33))  # type: ignore[arg-type]
