@@ -29,7 +29,7 @@ from benchmarks.sequential_set import training_set
 from benchmarks.sequential_settings import length, settings
 from clicktrail.publish import publish_file
 from clicktrail.settings import load
-from training.config import FAMILIES, EncoderConfig, LossConfig, RunConfig
+from training.config import AUGMENTS, FAMILIES, AugmentConfig, EncoderConfig, LossConfig, RunConfig
 from training.evaluation import ranking_metrics
 from training.fit import fit
 from training.scoring import predict
@@ -53,6 +53,11 @@ def variants(base: RunConfig, *, timed: bool, content: bool) -> dict[str, RunCon
     out |= {"full softmax": loss(kind="full"), "gbce": loss(kind="gbce"), "half uniform": loss(uniform=0.5)}
     out |= {f"cosine {one:g}": replace(base, temperature=one) for one in (0.05, 0.1)}
     out |= {"3 ahead": loss(ahead=3)}
+    out |= {
+        kind: replace(base, fit=replace(base.fit, augment=AugmentConfig(kind=kind)))
+        for kind in AUGMENTS
+        if kind != "none"
+    }
     if timed:
         out |= {"time": encoder(time_bias=True), "hstu, time": encoder(family="hstu", time_bias=True)}
     if content:
