@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from training.config import RunConfig
+from training.config import AUGMENTS, RunConfig
 from training.config_file import at
 
 
@@ -86,7 +86,8 @@ class Between:
 Space = tuple[Choice | Scaled | Around | Between, ...]
 
 _ALL: Space = (
-    Choice("encoder.family", ("gru", "transformer")),
+    Choice("encoder.family", ("gru", "transformer", "hstu")),
+    Choice("encoder.time_bias", (False, True)),
     Scaled("encoder.width", (0.5, 1, 2)),
     Between("encoder.layers", 1, 3),
     Between("encoder.dropout", 0.0, 0.5),
@@ -95,15 +96,25 @@ _ALL: Space = (
     Around("fit.weight_decay", 10),
     Choice("fit.average", (0.0, 0.99, 0.995, 0.999)),
 )
-_WITH_HEAD: Space = (*_ALL, Between("head_dropout", 0.0, 0.5))
+_BINARY: Space = (
+    *_ALL,
+    Between("head_dropout", 0.0, 0.5),
+    Choice("fit.augment.kind", ("none", "crop", "mask")),
+)
+_ITEMS: Space = (
+    *_ALL,
+    Choice("temperature", (0.0, 0.05, 0.1)),
+    Choice("fit.loss.kind", ("auto", "sampled", "gbce")),
+    Choice("fit.augment.kind", AUGMENTS),
+)
 
-SPACES: dict[str, Space] = {"recommendation": _ALL, "retention": _WITH_HEAD, "fraud": _WITH_HEAD}
+SPACES: dict[str, Space] = {"recommendation": _ITEMS, "retention": _BINARY, "fraud": _BINARY}
 """By task; a task that is not named here has the space of retention."""
 
 
 def space_of(task: str) -> Space:
     """What may be changed for a task."""
-    return SPACES.get(task, _WITH_HEAD)
+    return SPACES.get(task, _BINARY)
 
 
 def drawn(space: Space, by: Draw, preset: RunConfig) -> dict[str, Any]:
