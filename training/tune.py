@@ -34,6 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; 0 when at least one trial of the study came to its end, 1 when the input does not do."""
     given = _parser().parse_args(arguments)
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in training
+    os.environ.pop("MLFLOW_TRACKING_URI", None)  # trials are kept in the study: MLflow gets the runs that follow
     try:
         return _run(given)
     except ValueError as error:
