@@ -41,13 +41,13 @@ def leave(study: optuna.Study, problem: Problem) -> str:
     trials = table_of(study)
     names = sorted(study.best_params)
     kept = changed(problem.config, study.best_params).to_json() | {"task": task.name, "tuned": _origin(study, problem)}
-    text = json.dumps(kept, indent=1)
+    text, own = json.dumps(kept, indent=1), _own_value(study, problem)
     page = {
         "task": task,
         "metric": title(task.primary_metric),
         "trials": trials.sort_values("value", ascending=False).to_dict("records"),
         "names": names,
-        "own": _own_value(study, problem),
+        "own": own,
         "best": float(study.best_value),
         "spans": [_span(fold) for fold in problem.folds],
         "figures": tune_pictures.figures(trials, names, importances(study), title(task.primary_metric)),
@@ -57,7 +57,7 @@ def leave(study: optuna.Study, problem: Problem) -> str:
     publish_bytes(home / PAGE_FILE, render("tune.html.j2", page), "tune")
     publish_bytes(home / TRIALS_FILE, trials.to_csv(index=False).encode(), "tune")
     publish_bytes(home / BEST_FILE, text.encode(), "tune")
-    return closing(trials, names, page["own"], task, home)
+    return closing(trials, names, own, task, home)
 
 
 def table_of(study: optuna.Study) -> pd.DataFrame:

@@ -119,7 +119,8 @@ def value_of(trial: optuna.Trial, problem: Problem, work: Path, accelerator: Acc
         optuna.TrialPruned: this trial does worse than most did at the same epoch.
     """
     config = changed(problem.config, drawn(problem.space, trial, problem.config))
-    began, found, folds = time.monotonic(), [], len(problem.folds)
+    began, folds = time.monotonic(), len(problem.folds)
+    found: list[float] = []
     for number, fold in enumerate(problem.folds):
         report = _Report(trial, number * config.fit.epochs, sum(found), folds)
         metric = problem.task.primary_metric
