@@ -114,7 +114,9 @@ def fit(  # noqa: PLR0913 - each is a choice of its own
     last, best, curves = folder / "checkpoints" / "last.ckpt", _best(folder), Curves(folder / "curves.csv")
     watch: list[Callback] = [*callbacks, Deterministic(), best, curves]
     if config.fit.patience:
-        watch.append(EarlyStopping("val_metric", mode="max", patience=config.fit.patience, strict=False))
+        # at the end of validation, so that the checkpoint of the epoch knows
+        stop = EarlyStopping("val_metric", mode="max", patience=config.fit.patience, check_on_train_epoch_end=False)
+        watch.append(stop)
     if progress:
         watch.append(TQDMProgressBar(refresh_rate=5))
     with warnings.catch_warnings():

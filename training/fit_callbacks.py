@@ -46,8 +46,8 @@ class Checkpoints(Callback):
         self,
         trainer: pl.Trainer,
         pl_module: pl.LightningModule,
-        batch: Any,
-        batch_idx: int,  # noqa: ANN401 - Lightning's signature
+        batch: object,
+        batch_idx: int,
     ) -> None:
         """Between two batches; before the last one of an epoch it is not worth while."""
         del pl_module, batch
@@ -102,9 +102,9 @@ class Speed(Callback):
         self,
         trainer: pl.Trainer,
         pl_module: pl.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,  # noqa: ANN401 - Lightning's signature
+        outputs: object,
+        batch: object,
+        batch_idx: int,
     ) -> None:
         """Count."""
         del trainer, pl_module, outputs, batch, batch_idx
