@@ -29,13 +29,13 @@ from benchmarks.sequential_set import training_set
 from benchmarks.sequential_settings import length, settings
 from clicktrail.publish import publish_file
 from clicktrail.settings import load
-from training.config import AUGMENTS, FAMILIES, AugmentConfig, EncoderConfig, LossConfig, RunConfig
+from training.config import AUGMENTS, FAMILIES, AugmentConfig, EncoderConfig, Family, LossConfig, RunConfig
 from training.evaluation import ranking_metrics
 from training.fit import fit
 from training.scoring import predict
 from training.training_set import VALIDATION, TrainingSet
 
-BASE = "transformer"
+BASE: Family = "transformer"
 
 
 def variants(base: RunConfig, *, timed: bool, content: bool) -> dict[str, RunConfig]:
