@@ -22,7 +22,7 @@ from training.config import RunConfig
 from training.content import ItemContent
 from training.encoders import build_encoder
 from training.encoders.base import Packing, starts
-from training.encoders.dropout import dropout
+from training.encoders.dropout import Dropout, dropout
 from training.encoders.log_bias import elapsed
 from training.heads import BinaryHead, Head
 
@@ -59,6 +59,9 @@ class EventEmbedding(nn.Module):
         super().__init__()
         self.tables = nn.ModuleList(table(size, width) for size in sizes)
         self.numbers = nn.Linear(numbers, width)
+        # torch's own draw grows with 1 / sqrt(numbers): of a few numbers it would drown what the tables say
+        nn.init.normal_(self.numbers.weight, std=_STD)
+        nn.init.zeros_(self.numbers.bias)
         self.norm = nn.LayerNorm(width)
         self.dropout = dropout
 
@@ -146,7 +149,7 @@ class SequenceModel(nn.Module):
             encoding: fixes the sizes of all tables.
             head: `next_item`, `binary`, or whatever the task calls it that `predictor` is given for.
             predictor: loss and prediction of any other head than next item; of a binary one it need not be given.
-            facts: next item only: int64 [I, 2], encoded category and price bucket by item.
+            facts: next item only: int64 [I, columns], encoded category and price bucket by item.
             content: next item only: what else is known of items.
             prior: where the bias of the numbers starts: log odds of the label, log of the mean count.
         """
@@ -166,7 +169,7 @@ class SequenceModel(nn.Module):
         self.request = RequestEmbedding(encoding, width)
         joined = width * (len(views) + 1)
         hidden = config.head_width
-        self.join = nn.Sequential(nn.Linear(joined, hidden), nn.GELU(), nn.Dropout(config.head_dropout))
+        self.join = nn.Sequential(nn.Linear(joined, hidden), nn.GELU(), Dropout(config.head_dropout))
         if head == NEXT_ITEM:
             assert facts is not None  # noqa: S101 - the training set of a next-item task carries them
             self.items = ItemScores(len(facts), facts, [int(size) for size in facts.max(0) + 1], width)
