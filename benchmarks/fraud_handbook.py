@@ -122,7 +122,7 @@ def write_predictions(path: Path, scores: Scores, transactions: Transactions) ->
     }
     for name, by_fold in scores.methods.items():
         parts = [
-            pa.nulls(len(one.test), pa.float64()) if score is None else pa.array(score)
+            pa.nulls(len(one.test), pa.float64()) if score is None else pa.array(score.astype(np.float64))
             for one, score in zip(scores.folds, by_fold, strict=True)
         ]
         columns[name] = pa.concat_arrays(parts)

@@ -110,7 +110,20 @@ def test_a_run_leaves_what_its_figures_can_be_computed_from(tmp_path: Path) -> N
 
     write(tmp_path / "t.parquet", rows=16_000, days=70, cards=300)
     command = [sys.executable, "-m", "benchmarks.fraud_handbook", "--data", str(tmp_path / "t.parquet")]
-    options = ["--folds", "2", "--validation", "1", "--seeds", "1", "--samples", "10", "--out", str(tmp_path)]
+    options = [
+        "--folds",
+        "2",
+        "--validation",
+        "1",
+        "--seeds",
+        "1",
+        "--samples",
+        "10",
+        "--jobs",
+        "1",
+        "--out",
+        str(tmp_path),
+    ]
     done = subprocess.run([*command, *options], check=True, capture_output=True, text=True)
     figures = json.loads(done.stdout.splitlines()[-1])
     assert {"auc", "ap", "cp100", "prequential_auc", "prequential_ap", "prequential_cp100", "seconds"} <= set(figures)
