@@ -63,7 +63,7 @@ def build_model(data: TrainingSet, config: RunConfig) -> SequenceModel:
 
 
 def item_facts(data: TrainingSet) -> np.ndarray:
-    """Encoded category and price bucket of each item, int64 [I, 1 or 2]; zero where the data has none."""
+    """Encoded category and price bucket of each item, int64 [I, columns]; none where the data has none."""
     assert data.items is not None  # noqa: S101 - next-item sets have items
     columns = []
     if "category_id" in data.items.column_names:
@@ -71,7 +71,7 @@ def item_facts(data: TrainingSet) -> np.ndarray:
     if "price_minor" in data.items.column_names:
         price = data.items["price_minor"].to_pandas().to_numpy(np.float64, na_value=np.nan)
         columns.append(data.encoding.scales["price_minor"].bucket(price))
-    return np.stack(columns or [np.zeros(data.items.num_rows, np.int64)], 1)
+    return np.stack(columns, 1) if columns else np.zeros((data.items.num_rows, 0), np.int64)
 
 
 def fit(  # noqa: PLR0913 - each is a choice of its own
@@ -153,17 +153,18 @@ def _best(folder: Path) -> ModelCheckpoint:
 
 def _read(data: TrainingSet, config: RunConfig, last: Path, best: Path, curves: pd.DataFrame) -> Fitted:
     """What a fit left in its files: with several processes it did not happen in this one."""
-    state: dict[str, Any] = torch.load(best, map_location="cpu", weights_only=True)["state_dict"]
+    end = torch.load(last, map_location="cpu", weights_only=False)
+    # a fit of a few steps was never validated
+    state: dict[str, Any] = (torch.load(best, map_location="cpu") if best.is_file() else end)["state_dict"]
     model = build_model(data, config)
     model.load_state_dict(
         {name.removeprefix("model."): value for name, value in state.items() if name.startswith("model.")}
     )
-    end = torch.load(last, map_location="cpu", weights_only=False)
     speed = end["callbacks"][Speed.__name__]
     return Fitted(
         model=model.eval(),
         curves=curves,
-        best_metric=float(curves["val_metric"].max()),
+        best_metric=float(curves["val_metric"].fillna(0.0).max()),
         epochs=int(curves["epoch"].max()) + 1,
         seconds=speed["seconds"],
         events=end["events_seen"],

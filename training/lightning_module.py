@@ -14,6 +14,7 @@ from training.batches import Arrays, batches, own_windows
 from training.config import FitConfig
 from training.epochs import EpochBatches, Share, TrainingEpochs
 from training.losses import item_loss, later_targets, log_draws
+from training.memory import keep_freed_memory
 from training.model import NEXT_ITEM, SequenceModel
 from training.scoring import metric_of
 from training.training_set import VALIDATION, TrainingSet
@@ -55,6 +56,8 @@ class SequenceTask(pl.LightningModule):
 
     def on_fit_start(self) -> None:
         """Bring all else to where the model is."""
+        if self.device.type == "cpu":
+            keep_freed_memory()
         self.arrays, self.loss_sum = Arrays(self.data, self.device), self.loss_sum.to(self.device)
         self.average = [mean.to(self.device) for mean in self.average]
 

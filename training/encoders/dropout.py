@@ -7,6 +7,7 @@ shares come in steps of 1/256, and what is kept is scaled by the share that was 
 from __future__ import annotations
 
 import torch
+from torch import nn
 from torch.nn import functional as F  # noqa: N812 - torch's own idiom
 
 _BYTE, _WORD = 256, 8
@@ -22,3 +23,16 @@ def dropout(x: torch.Tensor, share: float, training: bool) -> torch.Tensor:  # n
     words = torch.empty(-(-x.numel() // _WORD), dtype=torch.int64).random_(-(2**63), None)
     kept = words.view(torch.uint8)[: x.numel()].view(x.shape) >= dropped
     return x * kept.to(x.dtype).mul_(_BYTE / (_BYTE - dropped))
+
+
+class Dropout(nn.Module):
+    """`dropout` as a layer."""
+
+    def __init__(self, share: float) -> None:
+        """`share` of the values is dropped in training."""
+        super().__init__()
+        self.share = share
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Drop some."""
+        return dropout(x, self.share, self.training)

@@ -59,12 +59,14 @@ class Block(nn.Module):
 
     def forward(self, x_BLD: torch.Tensor, turn: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
         """x_BLD -> x_BLD; `turn` [L, E / 2, 2], `mask` [B, 1 or H, L, L] is added to attention, None: causal."""
-        parts = self.query_key_value(self.norm(x_BLD)).unflatten(-1, (3, self.heads, -1))
-        q_BLHE, k_BLHE = rotate(parts[:, :, :2], turn[:, None, None]).unbind(2)
+        width = x_BLD.shape[2]
+        # split, not sliced: slices send back an array of zeros each, and these are added up
+        turned, v_BLD = self.query_key_value(self.norm(x_BLD)).split((2 * width, width), -1)
+        q_BLHE, k_BLHE = rotate(turned.unflatten(-1, (2, self.heads, -1)), turn[:, None, None]).unbind(2)
         attended_BHLE = F.scaled_dot_product_attention(
             q_BLHE.transpose(1, 2),
             k_BLHE.transpose(1, 2),
-            parts[:, :, 2].transpose(1, 2),
+            v_BLD.unflatten(-1, (self.heads, -1)).transpose(1, 2),
             attn_mask=mask,
             is_causal=mask is None,
         )
