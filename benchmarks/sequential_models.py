@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.sequential_data import Interactions
+from benchmarks.sequential_data import OUTSIDE, Interactions
 from benchmarks.sequential_set import VIEW
-from training.baselines import RankingExamples, content, covisitation, own_history, popularity
+from training.baselines import RankingExamples, content, covisitation, own_history, popularity, subsample
 from training.batches import Arrays, batches, own_windows
 from training.blend import Judged, Matrix, distribution
 from training.config import RunConfig
@@ -27,6 +27,8 @@ from training.training_set import TRAIN, VALIDATION, TrainingSet
 
 _TOKENS, _ROWS = 16_384, 1_024
 _JUDGES = 20_000
+_WATCHED = 4_000
+"""Validation examples that every epoch is held against: all of them would take as long as the epoch."""
 _CELLS = 6_000_000
 """Scores of a block, examples x items; a block has some such matrices."""
 
@@ -72,8 +74,10 @@ class Protocol:
 
 
 def neural(training: TrainingSet, config: RunConfig, folder: Path, *, progress: bool) -> tuple[Fitted, Scores]:
-    """Fit the engine's model."""
-    fitted = fit(training, config, "ndcg@10", folder, accelerator="auto", progress=progress)
+    """Fit the engine's model; some of the validation examples choose its epoch."""
+    split, judges = training.split.copy(), training.of(VALIDATION)
+    split[np.setdiff1d(judges, judges[subsample(len(judges), _WATCHED, 0)])] = OUTSIDE
+    fitted = fit(replace(training, split=split), config, "ndcg@10", folder, progress=progress)
     return fitted, _neural_scores(fitted.model, training)
 
 

@@ -26,7 +26,7 @@ def settings(data: Interactions, *, family: Family, seed: int, epochs: int | Non
     dense = len(data.user) >= _DENSE * len(data.items)
     encoder = EncoderConfig(family=family, width=64, layers=2, heads=2, dropout=0.2 if dense else 0.3)
     fit = FitConfig(
-        epochs=24 if dense else 16,
+        epochs=24 if dense else 12,
         tokens=3_072 if dense else 1_024,
         rate=2e-3,
         average=0.999 if dense else 0.99,
