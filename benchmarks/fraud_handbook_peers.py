@@ -9,8 +9,10 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from training.hybrids.payments import DAY, Floats, Floats32, Ints, Payments, history
 
@@ -49,7 +51,7 @@ figures; with these it is as good as with the exact method that the handbook use
 def book_features(payments: Payments) -> Floats:
     """`FEATURES`, float64 [n, 15]; amounts in minor units."""
     days_since_1970 = payments.time // DAY
-    columns: list[Ints | Floats] = [
+    columns: list[NDArray[Any]] = [
         payments.amount,
         (days_since_1970 + _THURSDAY) % 7 >= _SATURDAY,
         payments.time % DAY // _HOUR < _NIGHT_ENDS,
