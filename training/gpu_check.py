@@ -83,6 +83,7 @@ def check(accelerator: str, *, steps: int, width: int, layers: int, users: int) 
             "ndcg@10",
             Path(folder) / "timed",
             accelerator=_of(accelerator),
+            precision="bf16-mixed",
             compiled=True,
             max_steps=steps,
             progress=False,
