@@ -26,7 +26,6 @@ from training.run_baselines import ranking_examples
 from training.training_set import TRAIN, VALIDATION, TrainingSet
 
 _TOKENS, _ROWS = 16_384, 1_024
-_JUDGES = 20_000
 _WATCHED = 4_000
 """Validation examples that every epoch is held against: all of them would take as long as the epoch."""
 _CELLS = 6_000_000
@@ -95,8 +94,7 @@ def simple(protocol: Protocol, *, progress: bool, chosen: Simple | None = None) 
     assert training.items is not None  # noqa: S101 - sets of next items have them
     items = training.items.num_rows
     train = ranking_examples(training, training.of(TRAIN))
-    # with settings at hand a single candidate is left, and what judges it may be anything
-    validation = ranking_examples(training, training.of(VALIDATION if chosen is None else TRAIN)[:_JUDGES])
+    validation = ranking_examples(training, training.of(VALIDATION))  # judges nothing where settings are given
     before = {} if chosen is None else chosen.chosen
     models: dict[str, Any] = {}
     models["covisitation"] = covisitation.fit(

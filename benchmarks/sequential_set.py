@@ -12,17 +12,21 @@ from clicktrail.encoding import FIRST, Encoding
 from clicktrail.input_spec import InputSpec, SequenceSpec
 from clicktrail.jagged import JaggedSequence
 from clicktrail.rows import Rows
-from training.training_set import SPLITS, TRAIN, TrainingSet
+from training.baselines import subsample
+from training.training_set import SPLITS, TRAIN, VALIDATION, TrainingSet
 
 VIEW = "history"
 _SECOND = 1_000_000
+_WATCHED = 4_000
 
 
 def training_set(data: Interactions, split: np.ndarray, last: int) -> TrainingSet:
     """Examples for the events that `split` puts somewhere, int8 [n] as of `sequential_data.leave_one_out`.
 
     All items of the file can be ranked, also those that training does not see: their attributes speak for them.
-    Where the file has no times, events follow each other by a second, so that every gap is alike.
+    Where the file has no times, events follow each other by a second, so that every gap is alike. Where nothing is
+    left for validation, some training examples stand there a second time: a fit keeps the epoch that knows them best,
+    which is its last or nearly so.
 
     Args:
         data: interactions.
@@ -30,6 +34,11 @@ def training_set(data: Interactions, split: np.ndarray, last: int) -> TrainingSe
         last: events of a history.
     """
     place = np.flatnonzero(split != OUTSIDE)
+    kept = split[place]
+    if not (kept == VALIDATION).any():
+        again = place[kept == TRAIN]
+        again = again[subsample(len(again), _WATCHED, 0)]
+        place, kept = np.append(place, again), np.append(kept, np.full(len(again), VALIDATION, np.int8))
     first = data.first[data.user[place]]
     within = np.arange(len(data.user)) - data.first[data.user]
     time = within * _SECOND if data.time is None else data.time
@@ -49,7 +58,6 @@ def training_set(data: Interactions, split: np.ndarray, last: int) -> TrainingSe
         request={},
         t=time[place],
     )
-    kept = split[place]
     encoding = Encoding.fit(spec, _only(rows, np.flatnonzero(kept == TRAIN)), more={"item_id": names})
     ids, numbers = encoding.request(rows)
     code_of = encoding.codes("item_id", names) - FIRST
