@@ -1,7 +1,7 @@
 """Pareto/NBD (Schmittlein, Morrison, Colombo 1987): customers buy at a steady rate of their own until they leave.
 
-Rates are gamma distributed over customers (r, alpha), and so are the hazards of leaving (s, beta). As in `bgnbd`, sums are
-of logarithms, and Euler's transformation takes the large powers out of the hypergeometric function. What is left of
+Rates are gamma distributed over customers (r, alpha), and so are the hazards of leaving (s, beta). As in `bgnbd`, sums
+are of logarithms, and Euler's transformation takes the large powers out of the hypergeometric function. What is left of
 it lies between 1 and 1 / (1 - z), and is a continued fraction: scipy's gives NaN for frequent customers when z nears 1.
 """
 
@@ -49,7 +49,7 @@ class ParetoNbd:
     def buys_again(self, seen: Summary, weeks: float) -> Floats:
         """P(one or more purchases in the `weeks` after the history): float64 [n].
 
-        The chance to be there still, over the time of the next purchase. Quantiles of that time make the integrand smooth.
+        The chance to be there still, over the time of the next purchase: smooth along the quantiles of that time.
         """
         rate, beta = self.r + seen.x, self.beta + seen.T
         silent = np.exp(-rate * np.log1p(weeks / (self.alpha + seen.T)))  # nobody leaves, and yet nothing is bought

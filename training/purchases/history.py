@@ -87,12 +87,20 @@ class Purchases:
         seen = self.day <= day
         counts = np.bincount(self.owner[seen], minlength=len(self))
         known = np.flatnonzero(counts)
-        past = Purchases(
-            day=self.day[seen],
-            starts=np.concatenate([[0], np.cumsum(counts[known])]),
-            amounts={name: values[seen] for name, values in self.amounts.items()},
+        return self._pick(seen, counts[known]), known
+
+    def take(self, customers: Ints) -> Purchases:
+        """Those of some customers, in rising order."""
+        wanted = np.zeros(len(self), bool)
+        wanted[customers] = True
+        return self._pick(wanted[self.owner], np.diff(self.starts)[customers])
+
+    def _pick(self, rows: NDArray[np.bool_], counts: Ints) -> Purchases:
+        return Purchases(
+            day=self.day[rows],
+            starts=np.concatenate([[0], np.cumsum(counts)]),
+            amounts={name: values[rows] for name, values in self.amounts.items()},
         )
-        return past, known
 
     def count(self, after: int, until: int) -> Floats:
         """Days with a purchase among `after` + 1 .. `until`, by customer: float64 [n]."""

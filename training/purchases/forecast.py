@@ -1,0 +1,180 @@
+"""Our forecast of repeat purchases: Pareto/NBD, corrected by boosting, at the level that earlier forecasts missed.
+
+1. Pareto/NBD says what to expect of each customer, over any horizon.
+2. Boosted trees learn a factor on it from looks at the calibration period from inside: Poisson regression with what
+   Pareto/NBD expected as exposure. They see spacing and amounts, which it does not, and no horizon, so that
+   a factor learned over weeks holds for months.
+3. The sum is Pareto/NBD's, times what it missed where it looked as far ahead for its history as is asked now. Trees
+   cannot say this: no look within the period reaches as far as the hold-out.
+4. P(buys again) is a curve of the expected number: that of a negative binomial, whose spread an inner split gives.
+
+How many trees of what size, none among them, an inner split in time chooses. See docs/decisions/0030.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from scipy.optimize import minimize_scalar
+from tqdm import tqdm
+
+from training.purchases.history import Floats
+from training.purchases.snapshots import Calibration
+
+STEPS = 20  # the calibration period is looked at from the ends of its twentieths,
+FIRST = 6  # from this one on: before it hardly anybody has a history
+_INNER = 13  # of these, the inner split's calibration
+_HORIZONS = (2, 4, 8, 14)  # twentieths ahead
+_SPREADS = (-4.0, 5.0)  # log of the negative binomial's, at most
+
+
+@dataclass(frozen=True, kw_only=True)
+class ForecastConfig:
+    """What the inner split chooses from, and how trees are grown."""
+
+    depths: tuple[int, ...] = (3, 4)
+    most_trees: int = 120
+    every: int = 20  # trees between two that are tried
+    learning_rate: float = 0.05
+    leaf_rows: int = 200
+    penalty: float = 10.0
+    share: float = 0.2  # of the customers of each look, for one ensemble: its rows are much alike
+    bag: int = 4  # ensembles whose factors are averaged, each from other customers
+    features: float = 0.3  # share of the features that a split may use
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chosen:
+    """What the inner split chose.
+
+    Attributes:
+        depth: of the trees.
+        trees: how many; 0 for Pareto/NBD alone.
+        spread: of the negative binomial: the smaller, the more customers buy nothing at the same expectation.
+        tried: root mean square error on the inner split, by (depth, trees).
+    """
+
+    depth: int
+    trees: int
+    spread: float
+    tried: dict[tuple[int, int], float] = field(repr=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Forecast:
+    """What to expect of customers: `expected` purchases and the probability `buys_again`, float64 [n] each."""
+
+    expected: Floats
+    buys_again: Floats
+
+
+def choose(period: Calibration, config: ForecastConfig, *, seed: int = 0, progress: bool = False) -> Chosen:
+    """Choose trees by squared error on the last steps of the period, having seen only those before."""
+    now, came = period.looks[_INNER], period.came(_INNER, period.steps)
+    days = period.days(_INNER, period.steps)
+    total = level(period, _INNER, days) * now.expected(days).sum()
+    tried: dict[tuple[int, int], float] = {}
+    best = now.expected(days)
+    for depth in tqdm(config.depths, desc="sizes of trees", disable=not progress):
+        bag = _bag(period, _INNER, config, depth, config.most_trees, seed)
+        for trees, factor in _factors(bag, now.values, config.every):
+            expected = _scaled(factor * now.expected(days), total)
+            tried[depth, trees] = float(np.sqrt(np.mean((came - expected) ** 2)))
+            best = expected if tried[depth, trees] == min(tried.values()) else best
+    depth, trees = min(tried, key=lambda key: tried[key])
+    return Chosen(depth=depth, trees=trees, spread=_spread(_scaled(best, came.sum()), came > 0), tried=tried)
+
+
+def forecast(period: Calibration, days: int, chosen: Chosen, config: ForecastConfig, *, seed: int = 0) -> Forecast:
+    """Forecast the `days` after the period for every customer of its last look."""
+    now = period.looks[period.steps]
+    expected = now.expected(days)
+    total = level(period, period.steps, days) * expected.sum()
+    if chosen.trees:
+        bag = _bag(period, period.steps, config, chosen.depth, chosen.trees, seed)
+        expected = expected * np.mean([model.predict(now.values) for model in bag], axis=0)
+    expected = _scaled(expected, total)
+    return Forecast(expected=expected, buys_again=_buys(expected, chosen.spread))
+
+
+def level(period: Calibration, until: int, days: int) -> float:
+    """What came over what Pareto/NBD expected, over looks that asked it for as much as is asked now.
+
+    Those looks stand early enough that the stretch from there to the end of step `until` is to their history as `days`
+    to the whole: a forecast over half the history errs otherwise than one over all of it.
+    """
+    ratio = days / (period.edges[until] + 1)
+    early = [step for step in period.looks if step < until and _reaches(period, step, until, ratio)]
+    early = early or [min(period.looks)]
+    came = sum(period.came(step, until).sum() for step in early)
+    expected = sum(period.looks[step].expected(period.days(step, until)).sum() for step in early)
+    return float(came / expected)
+
+
+def _reaches(period: Calibration, step: int, until: int, ratio: float) -> bool:
+    return bool(period.days(step, until) >= ratio * (period.edges[step] + 1) - 1)  # edges are whole days
+
+
+def _bag(period: Calibration, until: int, config: ForecastConfig, depth: int, trees: int, seed: int) -> list[Any]:
+    seeds = np.random.SeedSequence(seed).generate_state(config.bag)
+    return [_grow(period, until, config, depth, trees, int(one)) for one in seeds]
+
+
+def _grow(period: Calibration, until: int, config: ForecastConfig, depth: int, trees: int, seed: int) -> Any:  # noqa: ANN401 - sklearn's
+    """Trees for the factor on Pareto/NBD, from what steps up to `until` had seen."""
+    from sklearn.ensemble import HistGradientBoostingRegressor
+
+    rng = np.random.default_rng(seed)
+    values, came, expected = [], [], []
+    for step, ahead in itertools.product(period.looks, _HORIZONS):
+        if step + ahead <= until:
+            at = period.looks[step]
+            rows = np.flatnonzero(rng.random(len(at.known)) < config.share)
+            values.append(at.values[rows])
+            came.append(period.came(step, step + ahead)[rows])
+            expected.append(at.expected(period.days(step, step + ahead))[rows])
+    exposure = np.concatenate(expected)
+    # Poisson loss of came / exposure, weighed by exposure, is that of came with the exposure as offset
+    return HistGradientBoostingRegressor(
+        loss="poisson",
+        learning_rate=config.learning_rate,
+        max_iter=trees,
+        max_depth=depth,
+        min_samples_leaf=config.leaf_rows,
+        l2_regularization=config.penalty,
+        max_features=config.features,
+        early_stopping=False,
+        random_state=seed,
+    ).fit(np.concatenate(values), np.concatenate(came) / exposure, sample_weight=exposure)
+
+
+def _factors(bag: list[Any], values: Floats, every: int) -> Iterator[tuple[int, Floats]]:
+    """Number of trees and the factor they give, [n]: none, and every so many."""
+    yield 0, np.ones(len(values))
+    stages = zip(*(model.staged_predict(values) for model in bag), strict=True)
+    for trees, factors in enumerate(stages, start=1):
+        if trees % every == 0:
+            yield trees, np.mean(factors, axis=0)
+
+
+def _scaled(values: Floats, total: float) -> Floats:
+    return values * (total / values.sum())
+
+
+def _buys(expected: Floats, spread: float) -> Floats:
+    """P(one or more) of negative binomials: [n]."""
+    return -np.expm1(-spread * np.log1p(expected / spread))
+
+
+def _spread(expected: Floats, bought: Sequence[bool] | Floats) -> float:
+    """The spread that makes `bought` most likely."""
+
+    def loss(log: float) -> float:
+        p = np.clip(_buys(expected, np.exp(log)), 1e-9, 1 - 1e-9)
+        return -float(np.where(bought, np.log(p), np.log1p(-p)).mean())
+
+    return float(np.exp(minimize_scalar(loss, bounds=_SPREADS, method="bounded").x))
