@@ -81,9 +81,9 @@ def own_commands(data: Path, out: Path) -> dict[str, list[str]]:
 def rectools_commands(data: Path, folder: Path, home: Path, batches: int) -> dict[str, list[str]]:
     """RecTools, once with each loss."""
     python = rectools_python(home / "rectools-env")
-    train_range(read_histories(data), LENGTH).to_parquet(folder / "train.parquet")
+    train_range(read_histories(data), LENGTH).to_csv(folder / "train.csv", index=False)  # it has no pyarrow
     sizes = {"width": WIDTH, "blocks": BLOCKS, "length": LENGTH, "negatives": NEGATIVES, "threads": THREADS}
-    given = {"data": folder / "train.parquet", "dropout": DROPOUT, "batches": batches, **sizes}
+    given = {"data": folder / "train.csv", "dropout": DROPOUT, "batches": batches, **sizes}
     start = [str(python), str(Path(__file__).with_name("training_speed_rectools.py"))]
     start += [word for name, value in given.items() for word in (f"--{name}", str(value))]
     return {f"rectools {loss}": [*start, "--loss", loss] for loss in LOSSES}

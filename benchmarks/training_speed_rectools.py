@@ -77,7 +77,9 @@ def turn(dataset: Dataset, options: argparse.Namespace) -> dict[str, float]:
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="user_id, item_id, position: the training range alone")
+    parser.add_argument(
+        "--data", type=Path, required=True, help="CSV of user_id, item_id, position: the training range alone"
+    )
     parser.add_argument("--loss", required=True)
     for name in ("blocks", "width", "length", "negatives", "threads", "batches"):
         parser.add_argument(f"--{name}", type=int, required=True)
@@ -86,7 +88,7 @@ def main() -> None:
     warnings.simplefilter("ignore")
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     torch.set_num_threads(options.threads)
-    table = pd.read_parquet(options.data)
+    table = pd.read_csv(options.data)
     rows = pd.DataFrame(
         {
             Columns.User: table["user_id"],

@@ -34,7 +34,7 @@ from training.model import SequenceModel
 from training.training_set import TEST, TrainingSet
 
 METRIC = "ndcg@10"
-_EVENTS, _VALIDATION, _SECONDS, _TOP = 4_096, 200, 2.0, 100
+_EVENTS, _VALIDATION, _SECONDS, _TOP = 8_192, 200, 2.0, 100
 
 
 def config(*, packed: bool) -> RunConfig:
