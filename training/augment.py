@@ -24,6 +24,7 @@ from training.training_set import TrainingSet
 
 _ITEM = "item_id"
 _REACH, _NEIGHBOURS = 3, 10  # co-visits: so many events apart at most; so many kept an item
+_BY_QUERY = {"example", "target", "window", "request_ids", "request_numbers"}
 _NOTHING, _LEAST = -1, 2  # a shorter sequence is left as it is
 
 
@@ -190,7 +191,7 @@ class Augmentation:
     ) -> dict[str, torch.Tensor]:
         """A batch with changed events.
 
-        A query inside a shuffled stretch would see what it is asked for: its target becomes -1, which says nothing.
+        A query inside a shuffled stretch would see what it is asked for: it is not asked.
 
         Args:
             batch: see `Arrays.batch`.
@@ -239,5 +240,9 @@ class Augmentation:
         inside = np.zeros(rows * length, bool)
         inside[places] = True
         position_Q, row_Q = (batch[f"{view}__{name}"].cpu().numpy() for name in ("position", "row"))
-        lost_Q = torch.from_numpy((position_Q >= 0) & inside[row_Q * length + np.maximum(position_Q, 0)])
-        batch["target"] = batch["target"].masked_fill(lost_Q.to(batch["target"].device), -1)
+        lost_Q = (position_Q >= 0) & inside[row_Q * length + np.maximum(position_Q, 0)]
+        if not lost_Q.any():  # as where each query has a window of its own
+            return
+        kept = torch.from_numpy(np.flatnonzero(~lost_Q)).to(batch["target"].device)
+        for name in [name for name in batch if name in _BY_QUERY or name.endswith(("__row", "__position"))]:
+            batch[name] = batch[name].index_select(0, kept)
