@@ -45,7 +45,6 @@ class Watch(Callback):
 
 def turn(dataset: Dataset, options: argparse.Namespace) -> dict[str, float]:
     """Train some batches from the beginning."""
-    watch = Watch()
 
     def trainer() -> Trainer:
         return Trainer(
@@ -57,7 +56,7 @@ def turn(dataset: Dataset, options: argparse.Namespace) -> dict[str, float]:
             enable_checkpointing=False,
             devices=1,
             limit_train_batches=options.batches,
-            callbacks=[watch],
+            callbacks=[Watch()],
         )
 
     model = SASRecModel(
@@ -70,6 +69,7 @@ def turn(dataset: Dataset, options: argparse.Namespace) -> dict[str, float]:
         get_trainer_func=trainer,
     )
     model.fit(dataset)
+    (watch,) = (one for one in model.fit_trainer.callbacks if isinstance(one, Watch))  # it trains with a copy
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
     return {"events_per_s": watch.events / watch.seconds, "peak_mb": peak}
 
@@ -77,9 +77,7 @@ def turn(dataset: Dataset, options: argparse.Namespace) -> dict[str, float]:
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--data", type=Path, required=True, help="CSV of user_id, item_id, position: the training range alone"
-    )
+    parser.add_argument("--data", type=Path, required=True, help="CSV of the training range alone")
     parser.add_argument("--loss", required=True)
     for name in ("blocks", "width", "length", "negatives", "threads", "batches"):
         parser.add_argument(f"--{name}", type=int, required=True)
