@@ -40,9 +40,11 @@ from training.training_set import TEST, VALIDATION
 
 BLEND = "blend"
 _TOP = 100
-_JUDGES = 200_000_000
-"""Scores of validation examples held at once, examples x items x recommenders: 800 MB of float32."""
+_JUDGES = 300_000_000
+"""Scores of validation examples held at once, examples x items x recommenders: 1.2 GB of float32."""
 _MOST_TEST = 50_000
+_TOLD = 0.005
+"""Weights below say nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,7 +122,7 @@ def seed(
         seconds=time.monotonic() - begun,
         events_per_s=float(np.mean(speeds)),
     )
-    shown = ", ".join(f"{name} {weight:.2f}" for name, weight in blend.weights.items() if weight)
+    shown = ", ".join(f"{name} {weight:.2f}" for name, weight in blend.weights.items() if weight >= _TOLD)
     told_test = ranking_metrics(one.ranks[BLEND])
     print(
         f"seed {number}: {one.seconds:.0f} s, {one.events_per_s:,.0f} events/s in training; blend of {shown}; "
@@ -181,7 +183,7 @@ def told(protocol: Protocol, found: list[Found]) -> dict[str, Any]:
         "ndcg10": round(best["ndcg@10"], 5),
         "hr10_std": round(best["hr_std"], 5),
         "ndcg10_std": round(best["ndcg_std"], 5),
-        "model": "+".join(name for name, weight in found[0].blend.weights.items() if weight),
+        "model": "+".join(name for name, weight in found[0].blend.weights.items() if weight >= _TOLD),
         "weights": {name: round(weight, 3) for name, weight in found[0].blend.weights.items()},
         "seconds_a_seed": round(float(np.mean([one.seconds for one in found])), 1),
         "events_per_s": round(float(np.mean([one.events_per_s for one in found]))),

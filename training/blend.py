@@ -1,14 +1,15 @@
 """A blend of recommenders: each gives a distribution over items, their weighted mean ranks.
 
 Neighbours know which items go together from a handful of pairs, a network knows the order of things, attributes speak
-for items that nobody has chosen yet: their errors differ, and their mean beats each. The weights are chosen on
-validation alone, by coordinates on a grid, so no choice is finer than the validation range can tell.
+for items that nobody has chosen yet: their errors differ, and their mean beats each. A network is surer of its first
+few items than its neighbours in the blend are, so each distribution may be flattened. Weights and flatness are chosen
+on validation alone, by coordinates on a grid, so no choice is finer than the validation range can tell.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,19 +22,38 @@ Ints = NDArray[np.int64]
 
 _SHARES = (0.0, 0.05, 0.1, 0.2, 0.3, 0.45, 0.6, 0.8)
 """What a recommender may have of the whole, tried one after the other while the rest keep their proportions."""
+_ROOTS = (0, 1, 2)
 _ROUNDS = 2
 
 
 @dataclass(frozen=True, kw_only=True)
 class Blend:
-    """Weights by recommender; they sum to one."""
+    """Weights by recommender, which sum to one, and how many square roots each distribution is flattened by."""
 
     weights: dict[str, float]
+    roots: dict[str, int]
 
     def scores(self, distributions: Mapping[str, Matrix]) -> Matrix:
         """Weighted mean of `distribution`s, float32 [n, items]."""
-        parts = [np.float32(weight) * distributions[name] for name, weight in self.weights.items() if weight]
+        parts = [
+            np.float32(weight) * flattened(distributions[name], self.roots[name])
+            for name, weight in self.weights.items()
+            if weight
+        ]
         return np.asarray(sum(parts[1:], start=parts[0]), np.float32)
+
+    def without(self, name: str) -> Blend | None:
+        """The others as they stand to each other; None where there are none."""
+        rest = sum(weight for other, weight in self.weights.items() if other != name)
+        if not rest:
+            return None
+        weights = {other: 0.0 if other == name else weight / rest for other, weight in self.weights.items()}
+        return replace(self, weights=weights)
+
+    def with_share(self, name: str, share: float, roots: int) -> Blend:
+        """Another share and flatness for one; there have to be others."""
+        weights = {other: share if other == name else weight * (1 - share) for other, weight in self.weights.items()}
+        return Blend(weights=weights, roots={**self.roots, name: roots})
 
 
 def distribution(scores: Matrix, banned: tuple[Ints, Ints] | None = None) -> Matrix:
@@ -43,6 +63,13 @@ def distribution(scores: Matrix, banned: tuple[Ints, Ints] | None = None) -> Mat
         scores[banned] = 0
     total = scores.sum(1, keepdims=True)
     return np.asarray(scores / np.where(total > 0, total, 1), np.float32)
+
+
+def flattened(shares: Matrix, roots: int) -> Matrix:
+    """Distributions whose odds are brought nearer to one by so many square roots; the order of items stays."""
+    for _ in range(roots):
+        shares = np.sqrt(shares)
+    return distribution(shares) if roots else shares
 
 
 def ranks(scores: Matrix, target: Ints, banned: tuple[Ints, Ints] | None = None) -> Ints:
@@ -80,29 +107,31 @@ def choose(blocks: Sequence[Judged], *, metric: str = "ndcg@10", progress: bool 
     if not sum(len(one.target) for one in blocks):
         message = "a blend is chosen on validation examples, and there are none: give a longer history"
         raise ValueError(message)
-    best, worth = {name: float(name == names[0]) for name in names}, -1.0
+    best = Blend(weights={name: float(name == names[0]) for name in names}, roots=dict.fromkeys(names, 0))
+    worth = -1.0
     steps = [name for _ in range(_ROUNDS) for name in names]
     for name in tqdm(steps, desc="blend", disable=not progress):
-        candidates = [best, *(_with_share(best, name, share) for share in _SHARES)]
-        found = _worth(candidates, blocks, metric)
+        others = best.without(name)
+        if others is None:
+            continue
+        tried = [(share, roots) for roots in _ROOTS for share in _SHARES if share or not roots]
+        found = _worth(name, others, tried, blocks, metric)
         place = int(np.argmax(found))
         if found[place] > worth:
-            best, worth = candidates[place], found[place]
-    return Blend(weights=best)
+            best, worth = others.with_share(name, *tried[place]), found[place]
+    return best
 
 
-def _with_share(weights: Mapping[str, float], name: str, share: float) -> dict[str, float]:
-    """Another share for one, the others as they stand to each other."""
-    rest = sum(value for other, value in weights.items() if other != name)
-    if rest == 0:
-        return dict(weights)
-    return {other: share if other == name else value * (1 - share) / rest for other, value in weights.items()}
-
-
-def _worth(candidates: Sequence[Mapping[str, float]], blocks: Sequence[Judged], metric: str) -> list[float]:
-    found: list[list[Ints]] = [[] for _ in candidates]
+def _worth(
+    name: str, others: Blend, tried: Sequence[tuple[float, int]], blocks: Sequence[Judged], metric: str
+) -> list[float]:
+    """The metric of `others` with each tried share and flatness of one more."""
+    found: list[list[Ints]] = [[] for _ in tried]
     for block in blocks:
-        for place, weights in enumerate(candidates):
-            scores = Blend(weights=dict(weights)).scores(block.distributions)
-            found[place].append(ranks(scores, block.target, block.banned))
+        rest = others.scores(block.distributions)
+        flat = {roots: flattened(block.distributions[name], roots) for roots in {roots for _, roots in tried}}
+        for place, (share, roots) in enumerate(tried):
+            mixed = np.float32(1 - share) * rest
+            mixed += np.float32(share) * flat[roots]
+            found[place].append(ranks(mixed, block.target, block.banned))
     return [ranking_metrics(np.concatenate(one))[metric] for one in found]

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from training.baselines import RankingExamples, content, own_history
-from training.blend import Blend, Judged, choose, distribution, ranks
+from training.blend import Blend, Judged, choose, distribution, flattened, ranks
 
 
 def test_a_distribution_leaves_out_what_is_banned() -> None:
@@ -52,7 +52,13 @@ def test_nothing_to_choose_on_is_refused() -> None:
 def test_a_weight_of_one_is_that_recommender() -> None:
     """The corner of the blend is the recommender itself."""
     parts = {"a": np.array([[0.2, 0.8]], np.float32), "b": np.array([[0.9, 0.1]], np.float32)}
-    assert Blend(weights={"a": 0.0, "b": 1.0}).scores(parts).tolist() == parts["b"].tolist()
+    assert Blend(weights={"a": 0.0, "b": 1.0}, roots={"a": 0, "b": 0}).scores(parts).tolist() == parts["b"].tolist()
+
+
+def test_a_root_flattens_and_keeps_the_order() -> None:
+    """Odds of 9 to 1 become 3 to 1; nothing stays nothing."""
+    assert flattened(np.array([[0.9, 0.1, 0.0]], np.float32), 1)[0] == pytest.approx([0.75, 0.25, 0])
+    assert flattened(np.zeros((1, 3), np.float32), 2).tolist() == [[0, 0, 0]]
 
 
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=12), st.sampled_from([1.0, 0.9, 0.5]))
