@@ -24,6 +24,21 @@ from clicktrail.publish import publish_bytes
 from clicktrail.settings import load
 from tests.worlds import write_cases  # the checkout's own: a benchmark runs from a checkout
 
+_ORDERED = ("--order", "position", "--seeds", "3")
+_ON_DATA = {
+    "handbook_features": ("fraud_handbook/transactions.parquet",),
+    "sequential:beauty": ("amazon_beauty/beauty.parquet", *_ORDERED),
+    "sequential:beauty_refit": ("amazon_beauty/beauty.parquet", *_ORDERED, "--refit"),
+    "sequential:toys": ("amazon_toys/toys_and_games.parquet", *_ORDERED),
+    "sequential:movielens_a": ("movielens_1m/interactions.parquet", *_ORDERED),
+    "sequential:movielens_c": ("movielens_1m/interactions_time_then_id_order.parquet", *_ORDERED),
+    "sequential:taobao": ("taobao/events.parquet", "--order", "timestamp", "--seeds", "3"),
+    "fraud_handbook": ("fraud_handbook/transactions.parquet",),
+    "repeat_purchase": ("cdnow/transactions_master.parquet",),
+    "training_speed": ("amazon_beauty/beauty.parquet",),
+    "encoders": ("amazon_beauty/beauty.parquet", "--order", "position"),
+}
+"""Measurement -> its file under CLICKTRAIL_DATA, and further arguments; what follows a colon tells several apart."""
 _EVENTS, _ROWS, _WORLDS, _FEW_WORLDS = 1_000_000, 100_000, 500, 60
 
 
@@ -81,11 +96,12 @@ def commands(folder: Path) -> dict[str, list[str]]:
     }
     known = {name: [name, *arguments] for name, arguments in known.items()}
     known |= {f"serving_{task}": ["serving", "--task", task] for task in PATHS}
-    payments = Path(os.environ.get("CLICKTRAIL_DATA", ".")) / "fraud_handbook" / "transactions.parquet"
-    if payments.is_file():
-        known["handbook_features"] = ["handbook_features", "--data", str(payments)]
-    else:
-        print(f"handbook_features is left out: no {payments} (CLICKTRAIL_DATA)")
+    data = Path(os.environ.get("CLICKTRAIL_DATA", "."))
+    for name, (file, *arguments) in _ON_DATA.items():
+        if (data / file).is_file():
+            known[name] = [name.partition(":")[0], "--data", str(data / file), *arguments]
+        else:
+            print(f"{name} is left out: no {data / file} (CLICKTRAIL_DATA)")
     return known
 
 
@@ -106,7 +122,7 @@ def main() -> None:
             print(f"{name}\n{done.stdout}")
             figures = json.loads(done.stdout.splitlines()[-1])
             figures["measured_at"] = datetime.now(UTC).isoformat(timespec="seconds")
-            publish_bytes(results / f"{name}.json", json.dumps(figures, indent=1).encode(), "bench")
+            publish_bytes(results / f"{name.replace(':', '_')}.json", json.dumps(figures, indent=1).encode(), "bench")
 
 
 if __name__ == "__main__":

@@ -79,7 +79,7 @@ def main() -> None:
         protocol = Protocol(data=data, training=training_set(data, split(data, refit=True), last), unseen=not timed)
         again = simple(protocol, progress=given.progress, chosen=others)
         found = [seed(protocol, again, given, number, blend=one.blend) for number, one in enumerate(found)]
-    out = given.out or load().home / "bench" / "sequential" / given.data.stem
+    out = given.out or load().home / "bench" / "sequential" / (given.data.stem + ("_refit" if given.refit else ""))
     out.mkdir(parents=True, exist_ok=True)
     table = predictions(protocol, found[0])
     publish_file(out / "predictions.parquet", lambda path: pq.write_table(table, path), "bench.predictions")
