@@ -9,7 +9,7 @@ from scipy.optimize import minimize
 
 from training.purchases.history import Floats, Summary
 
-_SMALLEST, _LARGEST = 1e-4, 1e4  # a parameter at an end: customers do not differ in what it describes
+_SMALLEST, _LARGEST = 1e-3, 1e3  # a parameter at an end: customers do not differ in what it describes
 
 
 def maximise(total: Callable[[Floats], float], *, start: Sequence[float], seen: Summary, name: str) -> Floats:
@@ -35,7 +35,7 @@ def maximise(total: Callable[[Floats], float], *, start: Sequence[float], seen: 
         method="L-BFGS-B",
         jac="3-point",
         bounds=[(np.log(_SMALLEST), np.log(_LARGEST))] * len(start),
-        options={"ftol": 1e-11, "gtol": 1e-6, "maxiter": 300},
+        options={"ftol": 1e-10, "gtol": 1e-6, "maxiter": 300},
     )
     if not np.isfinite(found.fun):
         message = f"{name} cannot be fitted to {len(seen)} customers: {found.message}"

@@ -1,0 +1,94 @@
+"""Our forecast of repeat purchases: level, choice and what it may see."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from training.purchases.forecast import FIRST, STEPS, Chosen, ForecastConfig, choose, forecast, level
+from training.purchases.history import Purchases, merge_days
+from training.purchases.snapshots import Calibration, look, snapshot
+
+DAYS = 200
+SMALL = ForecastConfig(depths=(2,), most_trees=20, every=10, leaf_rows=50, share=0.5, bag=1)
+
+
+def shop(customers: int, days: int, seed: int, *, grows: float = 0.0) -> Purchases:
+    """Customers of different rates who come early and leave some day; they buy more by `grows` for each day."""
+    rng = np.random.default_rng(seed)
+    begins = rng.integers(0, 40, customers)
+    rate = rng.gamma(0.7, 0.05, customers)
+    bought = rng.random((customers, days)) < rate[:, None] * (1 + grows * np.arange(days))
+    leaves = begins + rng.exponential(1 / rng.gamma(0.6, 1 / 60, customers))
+    bought &= (np.arange(days) > begins[:, None]) & (np.arange(days) < leaves[:, None])
+    bought[np.arange(customers), begins] = True
+    who, day = np.nonzero(bought)
+    return merge_days(who, day, {})[0]
+
+
+@pytest.fixture(scope="module")
+def period() -> Calibration:
+    """The first half of a shop in which everybody buys more and more."""
+    return look(shop(600, DAYS, 0, grows=0.02).until(DAYS // 2 - 1)[0], DAYS // 2 - 1, steps=STEPS, first=FIRST)
+
+
+@pytest.mark.slow
+def test_level(period: Calibration) -> None:
+    """The level is what came over what was expected, where as far was looked ahead as back."""
+    half = STEPS // 2
+    early = range(FIRST, half + 1)
+    came = sum(period.came(step, STEPS).sum() for step in early)
+    expected = sum(period.looks[step].expected(period.days(step, STEPS)).sum() for step in early)
+    assert level(period, STEPS, DAYS // 2) == pytest.approx(came / expected)
+    assert came / expected > 1.05  # Pareto/NBD knows no growth
+
+
+@pytest.mark.slow
+def test_forecast_level(period: Calibration) -> None:
+    """A forecast sums up to Pareto/NBD's times the level, trees or not, and chances rise with what is expected."""
+    now = period.looks[STEPS]
+    total = now.expected(DAYS // 2).sum() * level(period, STEPS, DAYS // 2)
+    for trees in (0, 10):
+        found = forecast(period, DAYS // 2, Chosen(depth=2, trees=trees, spread=1.5, tried={}), SMALL)
+        assert found.expected.sum() == pytest.approx(total)
+        order = np.argsort(found.expected)
+        assert (np.diff(found.buys_again[order]) >= 0).all()
+        assert found.buys_again[order[-1]] == pytest.approx(1 - (1 + found.expected[order[-1]] / 1.5) ** -1.5)
+
+
+@pytest.mark.slow
+def test_choose(period: Calibration) -> None:
+    """Of all that was tried the least error on the inner split is taken, Pareto/NBD alone being one of them."""
+    chosen = choose(period, SMALL)
+    assert set(chosen.tried) == {(2, 0), (2, 10), (2, 20)}
+    assert chosen.tried[chosen.depth, chosen.trees] == min(chosen.tried.values())
+
+
+def test_nothing_later() -> None:
+    """What happens after a day changes nothing that is known at its end."""
+    whole = shop(200, 120, 1)
+    later, earlier = snapshot(whole, 59), snapshot(whole.until(59)[0], 59)
+    assert later.model == earlier.model
+    assert np.array_equal(later.values, earlier.values, equal_nan=True)
+    assert np.array_equal(later.expected(30), earlier.expected(30))
+
+
+@pytest.mark.slow
+def test_seeds(period: Calibration) -> None:
+    """The same seed gives the same forecast, another seed another."""
+    chosen = Chosen(depth=2, trees=10, spread=1.0, tried={})
+    first, again, other = (forecast(period, 50, chosen, SMALL, seed=seed).expected for seed in (0, 0, 1))
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+def test_look_refuses() -> None:
+    """Too short a period, and days by which nobody had bought twice, are named."""
+    few = shop(50, 50, 2)
+    with pytest.raises(ValueError, match="the calibration period has 10 days, 20 or more are needed"):
+        look(few, 9, steps=STEPS, first=FIRST)
+    once = dataclasses.replace(few, day=few.first, starts=np.arange(len(few) + 1))
+    with pytest.raises(ValueError, match="by day 14 of the calibration period: Pareto/NBD cannot be fitted"):
+        look(once, 49, steps=STEPS, first=FIRST)
