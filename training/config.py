@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 Family = Literal["rnn", "gru", "lstm", "transformer", "hstu", "linear"]
 FAMILIES: tuple[Family, ...] = ("rnn", "gru", "lstm", "transformer", "hstu", "linear")
+RECURRENT: tuple[Family, ...] = ("rnn", "gru", "lstm")
 LossKind = Literal["auto", "full", "sampled", "gbce"]
 AugmentKind = Literal["none", "crop", "mask", "reorder", "substitute"]
 AUGMENTS: tuple[AugmentKind, ...] = ("none", "crop", "mask", "reorder", "substitute")

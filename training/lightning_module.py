@@ -120,7 +120,11 @@ class SequenceTask(pl.LightningModule):
 
     def _draw(self, *what: int) -> None:
         """Begin a stream of random numbers that is named by these numbers and the seed."""
-        torch.manual_seed(int(np.random.SeedSequence([self.seed, *what]).generate_state(1, np.uint64)[0] >> 1))
+        seed = int(np.random.SeedSequence([self.seed, *what]).generate_state(1, np.uint64)[0] >> 1)
+        # not torch.manual_seed: it takes a stack trace for each kind of device that is not there, a millisecond a step
+        torch.default_generator.manual_seed(seed)
+        if self.device.type == "cuda":
+            torch.cuda.manual_seed(seed)
 
     # ---- the optimiser
 

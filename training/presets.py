@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from training.config import EncoderConfig, Family, FitConfig, LossConfig, RunConfig
+from training.config import RECURRENT, EncoderConfig, Family, FitConfig, LossConfig, RunConfig
 
 
 def small(task: str) -> RunConfig:
@@ -78,5 +78,7 @@ def preset(name: str, task: str, *, encoder: Family | None = None, seed: int = 0
     if name not in PRESETS:
         message = f"preset {name!r} does not exist; choose one of: {', '.join(PRESETS)}"
         raise ValueError(message)
-    config = replace(PRESETS[name](task), seed=seed)
-    return config if encoder is None else replace(config, encoder=replace(config.encoder, family=encoder))
+    config = PRESETS[name](task)
+    family = encoder or config.encoder.family
+    fit = replace(config.fit, packed=family not in RECURRENT)  # one step an event: company of like length is shorter
+    return replace(config, seed=seed, encoder=replace(config.encoder, family=family), fit=fit)
