@@ -169,11 +169,10 @@ def _ranking(target: Floats, one: Forecast) -> Floats:
 
 def _described(chosen: Chosen, period: Calibration) -> dict[str, Any]:
     return {
-        "depth": chosen.depth,
-        "trees": chosen.trees,
+        "number": vars(chosen.number),
+        "chance": vars(chosen.chance),
         "spread": chosen.spread,
-        "inner_rmse": min(chosen.tried.values()),
-        "inner_rmse_without_trees": chosen.tried[chosen.depth, 0],
+        "inner": {f"{trees.count} of depth {trees.depth}": vars(one) for trees, one in chosen.tried.items()},
         "features": list(period.looks[STEPS].names),
     }
 

@@ -6,19 +6,21 @@
    a factor learned over weeks holds for months.
 3. The sum is Pareto/NBD's, times what it missed where it looked as far ahead for its history as is asked now. Trees
    cannot say this: no look within the period reaches as far as the hold-out.
-4. P(buys again) is a curve of the expected number: that of a negative binomial, whose spread an inner split gives.
+4. P(buys again) is a curve of an expected number: that of a negative binomial, whose spread an inner split gives.
 
-How many trees of what size, none among them, an inner split in time chooses. See docs/decisions/0030.
+How many trees of what size, none among them, an inner split in time chooses: by squared error for the number, by log
+loss for the chance, which fewer trees serve better: most of them see to the few who buy much. See docs/decisions/0030.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 from tqdm import tqdm
 
@@ -36,32 +38,48 @@ _SPREADS = (-4.0, 5.0)  # log of the negative binomial's, at most
 class ForecastConfig:
     """What the inner split chooses from, and how trees are grown."""
 
-    depths: tuple[int, ...] = (3, 4)
-    most_trees: int = 120
+    depths: tuple[int, ...] = (2, 3, 4)
+    most_trees: int = 160
     every: int = 20  # trees between two that are tried
     learning_rate: float = 0.05
-    leaf_rows: int = 200
+    leaf_rows: int = 50
     penalty: float = 10.0
     share: float = 0.2  # of the customers of each look, for one ensemble: its rows are much alike
     bag: int = 4  # ensembles whose factors are averaged, each from other customers
     features: float = 0.3  # share of the features that a split may use
 
 
-@dataclass(frozen=True, kw_only=True)
-class Chosen:
-    """What the inner split chose.
-
-    Attributes:
-        depth: of the trees.
-        trees: how many; 0 for Pareto/NBD alone.
-        spread: of the negative binomial: the smaller, the more customers buy nothing at the same expectation.
-        tried: root mean square error on the inner split, by (depth, trees).
-    """
+@dataclass(frozen=True)
+class Trees:
+    """An ensemble's size: `count` trees of a `depth`; without trees Pareto/NBD alone."""
 
     depth: int
-    trees: int
+    count: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tried:
+    """What an ensemble was worth on the inner split.
+
+    Attributes:
+        rmse: root mean square error of the number.
+        log_loss: of the chance.
+        spread: of the negative binomial: the smaller, the more customers buy nothing at the same expectation.
+    """
+
+    rmse: float
+    log_loss: float
     spread: float
-    tried: dict[tuple[int, int], float] = field(repr=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chosen:
+    """What the inner split chose: the ensemble for the number, that for the chance, and its spread."""
+
+    number: Trees
+    chance: Trees
+    spread: float
+    tried: dict[Trees, Tried] = field(repr=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,32 +91,39 @@ class Forecast:
 
 
 def choose(period: Calibration, config: ForecastConfig, *, seed: int = 0, progress: bool = False) -> Chosen:
-    """Choose trees by squared error on the last steps of the period, having seen only those before."""
+    """Choose trees on the last steps of the period, having seen only those before."""
     now, came = period.looks[_INNER], period.came(_INNER, period.steps)
     days = period.days(_INNER, period.steps)
     total = level(period, _INNER, days) * now.expected(days).sum()
-    tried: dict[tuple[int, int], float] = {}
-    best = now.expected(days)
+    tried: dict[Trees, Tried] = {}
     for depth in tqdm(config.depths, desc="sizes of trees", disable=not progress):
-        bag = _bag(period, _INNER, config, depth, config.most_trees, seed)
-        for trees, factor in _factors(bag, now.values, config.every):
+        bag = _bag(period, _INNER, config, Trees(depth, config.most_trees), seed)
+        for count, factor in _factors(bag, now.values, config.every):
             expected = _scaled(factor * now.expected(days), total)
-            tried[depth, trees] = float(np.sqrt(np.mean((came - expected) ** 2)))
-            best = expected if tried[depth, trees] == min(tried.values()) else best
-    depth, trees = min(tried, key=lambda key: tried[key])
-    return Chosen(depth=depth, trees=trees, spread=_spread(_scaled(best, came.sum()), came > 0), tried=tried)
+            log_loss, spread = _spread(_scaled(expected, came.sum()), came > 0)
+            rmse = float(np.sqrt(np.mean((came - expected) ** 2)))
+            tried[Trees(depth, count)] = Tried(rmse=rmse, log_loss=log_loss, spread=spread)
+    chance = min(tried, key=lambda trees: tried[trees].log_loss)
+    return Chosen(
+        number=min(tried, key=lambda trees: tried[trees].rmse),
+        chance=chance,
+        spread=tried[chance].spread,
+        tried=tried,
+    )
 
 
 def forecast(period: Calibration, days: int, chosen: Chosen, config: ForecastConfig, *, seed: int = 0) -> Forecast:
     """Forecast the `days` after the period for every customer of its last look."""
     now = period.looks[period.steps]
-    expected = now.expected(days)
-    total = level(period, period.steps, days) * expected.sum()
-    if chosen.trees:
-        bag = _bag(period, period.steps, config, chosen.depth, chosen.trees, seed)
-        expected = expected * np.mean([model.predict(now.values) for model in bag], axis=0)
-    expected = _scaled(expected, total)
-    return Forecast(expected=expected, buys_again=_buys(expected, chosen.spread))
+    base = now.expected(days)
+    total = level(period, period.steps, days) * base.sum()
+
+    def expected(trees: Trees) -> Floats:
+        bag = _bag(period, period.steps, config, trees, seed) if trees.count else []
+        factors = [model.predict(now.values) for model in bag] or [np.ones(len(base))]
+        return _scaled(base * np.mean(factors, axis=0), total)
+
+    return Forecast(expected=expected(chosen.number), buys_again=_buys(expected(chosen.chance), chosen.spread))
 
 
 def level(period: Calibration, until: int, days: int) -> float:
@@ -119,12 +144,12 @@ def _reaches(period: Calibration, step: int, until: int, ratio: float) -> bool:
     return bool(period.days(step, until) >= ratio * (period.edges[step] + 1) - 1)  # edges are whole days
 
 
-def _bag(period: Calibration, until: int, config: ForecastConfig, depth: int, trees: int, seed: int) -> list[Any]:
+def _bag(period: Calibration, until: int, config: ForecastConfig, trees: Trees, seed: int) -> list[Any]:
     seeds = np.random.SeedSequence(seed).generate_state(config.bag)
-    return [_grow(period, until, config, depth, trees, int(one)) for one in seeds]
+    return [_grow(period, until, config, trees, int(one)) for one in seeds]
 
 
-def _grow(period: Calibration, until: int, config: ForecastConfig, depth: int, trees: int, seed: int) -> Any:  # noqa: ANN401 - sklearn's
+def _grow(period: Calibration, until: int, config: ForecastConfig, trees: Trees, seed: int) -> Any:  # noqa: ANN401 - sklearn's
     """Trees for the factor on Pareto/NBD, from what steps up to `until` had seen."""
     from sklearn.ensemble import HistGradientBoostingRegressor
 
@@ -142,8 +167,8 @@ def _grow(period: Calibration, until: int, config: ForecastConfig, depth: int, t
     return HistGradientBoostingRegressor(
         loss="poisson",
         learning_rate=config.learning_rate,
-        max_iter=trees,
-        max_depth=depth,
+        max_iter=trees.count,
+        max_depth=trees.depth,
         min_samples_leaf=config.leaf_rows,
         l2_regularization=config.penalty,
         max_features=config.features,
@@ -170,11 +195,12 @@ def _buys(expected: Floats, spread: float) -> Floats:
     return -np.expm1(-spread * np.log1p(expected / spread))
 
 
-def _spread(expected: Floats, bought: Sequence[bool] | Floats) -> float:
-    """The spread that makes `bought` most likely."""
+def _spread(expected: Floats, bought: NDArray[np.bool_]) -> tuple[float, float]:
+    """The spread that makes `bought` most likely: log loss with it, and it."""
 
     def loss(log: float) -> float:
         p = np.clip(_buys(expected, np.exp(log)), 1e-9, 1 - 1e-9)
         return -float(np.where(bought, np.log(p), np.log1p(-p)).mean())
 
-    return float(np.exp(minimize_scalar(loss, bounds=_SPREADS, method="bounded").x))
+    found = minimize_scalar(loss, bounds=_SPREADS, method="bounded")
+    return float(found.fun), float(np.exp(found.x))

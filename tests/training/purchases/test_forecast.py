@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from training.purchases.forecast import FIRST, STEPS, Chosen, ForecastConfig, choose, forecast, level
+from training.purchases.forecast import FIRST, STEPS, Chosen, ForecastConfig, Trees, choose, forecast, level
 from training.purchases.history import Purchases, merge_days
 from training.purchases.snapshots import Calibration, look, snapshot
 
@@ -26,6 +26,10 @@ def shop(customers: int, days: int, seed: int, *, grows: float = 0.0) -> Purchas
     bought[np.arange(customers), begins] = True
     who, day = np.nonzero(bought)
     return merge_days(who, day, {})[0]
+
+
+def chosen(trees: Trees) -> Chosen:
+    return Chosen(number=trees, chance=trees, spread=1.5, tried={})
 
 
 @pytest.fixture(scope="module")
@@ -50,8 +54,8 @@ def test_forecast_level(period: Calibration) -> None:
     """A forecast sums up to Pareto/NBD's times the level, trees or not, and chances rise with what is expected."""
     now = period.looks[STEPS]
     total = now.expected(DAYS // 2).sum() * level(period, STEPS, DAYS // 2)
-    for trees in (0, 10):
-        found = forecast(period, DAYS // 2, Chosen(depth=2, trees=trees, spread=1.5, tried={}), SMALL)
+    for trees in (Trees(2, 0), Trees(2, 10)):
+        found = forecast(period, DAYS // 2, chosen(trees), SMALL)
         assert found.expected.sum() == pytest.approx(total)
         order = np.argsort(found.expected)
         assert (np.diff(found.buys_again[order]) >= 0).all()
@@ -60,10 +64,12 @@ def test_forecast_level(period: Calibration) -> None:
 
 @pytest.mark.slow
 def test_choose(period: Calibration) -> None:
-    """Of all that was tried the least error on the inner split is taken, Pareto/NBD alone being one of them."""
-    chosen = choose(period, SMALL)
-    assert set(chosen.tried) == {(2, 0), (2, 10), (2, 20)}
-    assert chosen.tried[chosen.depth, chosen.trees] == min(chosen.tried.values())
+    """Number and chance are each taken from what erred least on the inner split, Pareto/NBD alone being tried too."""
+    found = choose(period, SMALL)
+    assert set(found.tried) == {Trees(2, 0), Trees(2, 10), Trees(2, 20)}
+    assert found.tried[found.number].rmse == min(one.rmse for one in found.tried.values())
+    assert found.tried[found.chance].log_loss == min(one.log_loss for one in found.tried.values())
+    assert found.spread == found.tried[found.chance].spread
 
 
 def test_nothing_later() -> None:
@@ -78,8 +84,7 @@ def test_nothing_later() -> None:
 @pytest.mark.slow
 def test_seeds(period: Calibration) -> None:
     """The same seed gives the same forecast, another seed another."""
-    chosen = Chosen(depth=2, trees=10, spread=1.0, tried={})
-    first, again, other = (forecast(period, 50, chosen, SMALL, seed=seed).expected for seed in (0, 0, 1))
+    first, again, other = (forecast(period, 50, chosen(Trees(2, 10)), SMALL, seed=seed).expected for seed in (0, 0, 1))
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)
 
