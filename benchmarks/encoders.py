@@ -47,7 +47,7 @@ def variants(base: RunConfig, *, timed: bool, content: bool) -> dict[str, RunCon
     def loss(**change: Any) -> RunConfig:  # noqa: ANN401 - fields of a configuration
         return replace(base, fit=replace(base.fit, loss=replace(base.fit.loss, **change)))
 
-    out = {BASE: base}
+    out: dict[str, RunConfig] = {BASE: base}
     out |= {family: encoder(family=family) for family in FAMILIES if family != BASE}
     out |= {f"{count} blocks": encoder(layers=count) for count in (1, 4)}
     out |= {"full softmax": loss(kind="full"), "gbce": loss(kind="gbce"), "half uniform": loss(uniform=0.5)}

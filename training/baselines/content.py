@@ -6,7 +6,7 @@ sharply similarity counts and how much popularity are chosen on validation.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -80,12 +80,15 @@ def fit(
 
     best = candidate(config.powers[0], config.popularity[0], config.query_decays[0])
     worth = _worth(best, validation)
-    tried = [("power", one) for one in config.powers[1:]]
-    tried += [("popularity", one) for one in config.popularity[1:]]
-    tried += [("query_decay", one) for one in config.query_decays[1:]]
-    for name, value in tried:
-        other = replace(best, **{name: value})
-        other = candidate(other.power, other.popularity, other.query_decay)
+    tried: list[tuple[float | None, float | None, float | None]] = [(one, None, None) for one in config.powers[1:]]
+    tried += [(None, one, None) for one in config.popularity[1:]]
+    tried += [(None, None, one) for one in config.query_decays[1:]]
+    for power, popular, decay in tried:
+        other = candidate(
+            best.power if power is None else power,
+            best.popularity if popular is None else popular,
+            best.query_decay if decay is None else decay,
+        )
         if (found := _worth(other, validation)) > worth:
             best, worth = other, found
     return best

@@ -177,7 +177,7 @@ def _grow(period: Calibration, until: int, config: ForecastConfig, trees: Trees,
     ).fit(np.concatenate(values), np.concatenate(came) / exposure, sample_weight=exposure)
 
 
-def _factors(bag: list[Any], values: Floats, every: int) -> Iterator[tuple[int, Floats]]:
+def _factors(bag: list[Any], values: NDArray[np.float32], every: int) -> Iterator[tuple[int, Floats]]:
     """Number of trees and the factor they give, [n]: none, and every so many."""
     yield 0, np.ones(len(values))
     stages = zip(*(model.staged_predict(values) for model in bag), strict=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -113,7 +114,7 @@ class Purchases:
         return Summary(x=np.diff(self.starts) - 1.0, t_x=(last - self.first) / WEEK, T=(day - self.first) / WEEK)
 
 
-def merge_days(customer: ArrayLike, day: ArrayLike, amounts: Mapping[str, ArrayLike]) -> tuple[Purchases, NDArray]:
+def merge_days(customer: ArrayLike, day: ArrayLike, amounts: Mapping[str, ArrayLike]) -> tuple[Purchases, NDArray[Any]]:
     """Purchases from a log in any order: those of one customer and day become one, their amounts are summed.
 
     Args:
@@ -135,7 +136,7 @@ def merge_days(customer: ArrayLike, day: ArrayLike, amounts: Mapping[str, ArrayL
             day=merged + low,
             starts=np.concatenate([[0], np.cumsum(np.bincount(owner, minlength=len(ids)))]),
             amounts={
-                name: np.bincount(place, weights=np.asarray(values, np.float64), minlength=len(keys))
+                name: np.bincount(place, weights=np.asarray(values, np.float64), minlength=len(keys)).astype(np.float64)
                 for name, values in amounts.items()
             },
         ),

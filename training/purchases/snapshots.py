@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from training.baselines import pareto_nbd
 from training.baselines.pareto_nbd import ParetoNbd
@@ -36,7 +37,7 @@ class Snapshot:
     seen: Summary
     model: ParetoNbd
     names: tuple[str, ...]
-    values: Floats = field(repr=False)
+    values: NDArray[np.float32] = field(repr=False)
 
     def expected(self, days: int) -> Floats:
         """What Pareto/NBD expects of the next `days`: float64 [n]."""
