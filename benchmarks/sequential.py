@@ -126,7 +126,7 @@ def seed(
     told_test = ranking_metrics(one.ranks[BLEND])
     print(
         f"seed {number}: {one.seconds:.0f} s, {one.events_per_s:,.0f} events/s in training; blend of {shown}; "
-        f"validation NDCG@10 {worth:.4f}; "
+        f"{f'validation NDCG@10 {worth:.4f}; ' if worth else ''}"
         f"test HR@10 {told_test['hit_rate@10']:.4f} NDCG@10 {told_test['ndcg@10']:.4f}",
         flush=True,
     )
