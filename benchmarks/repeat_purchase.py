@@ -128,7 +128,7 @@ def run(
     bg = bgnbd.fit(seen)
     period = look(past, split.until, steps=STEPS, first=FIRST, progress=True)
     pareto = period.looks[STEPS].model
-    chosen = choose(period, config, progress=True)
+    chosen = choose(period, split.days, config, progress=True)
     ours = [forecast(period, split.days, chosen, config, seed=seed) for seed in range(seeds)]
     peers = {
         "BG/NBD": Forecast(expected=bg.expected(seen, weeks), buys_again=bg.buys_again(seen, weeks)),
@@ -172,6 +172,7 @@ def _described(chosen: Chosen, period: Calibration) -> dict[str, Any]:
         "number": vars(chosen.number),
         "chance": vars(chosen.chance),
         "spread": chosen.spread,
+        "level": chosen.level,
         "inner": {f"{trees.count} of depth {trees.depth}": vars(one) for trees, one in chosen.tried.items()},
         "features": list(period.looks[STEPS].names),
     }

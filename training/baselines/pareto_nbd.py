@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numba import njit
 from scipy.special import expit, gammaln
 
 from training.baselines.likelihood import maximise
@@ -82,21 +83,26 @@ class ParetoNbd:
         )
 
 
+@njit(cache=True)
 def _hypergeometric(b: Floats, c: Floats, z: Floats) -> Floats:
     """2F1(1, b; c; z) for 0 < b < c and 0 <= z < 1, by Gauss's continued fraction: [n]."""
-    gap = np.sqrt(1 - z.max())
-    shrinks = 2 * np.log((1 + gap) / max(1 - gap, 1e-8))  # by e to this with every pair of terms
-    terms = int(np.clip(np.ceil(36 / shrinks), 2, _TERMS))  # e^-36 is below the precision of a float
-    rest = np.zeros_like(z)
-    for k in range(terms - 1, -1, -1):
-        even = (k + 1) * (c - b + k) / ((c + 2 * k) * (c + 2 * k + 1)) * z
-        odd = (b + k) * (c - 1 + k) / ((c + 2 * k - 1) * (c + 2 * k)) * z
-        rest = odd / (1 - even / (1 - rest))
-    return 1 / (1 - rest)
+    found = np.empty_like(z)
+    for at in range(len(z)):
+        gap = np.sqrt(1 - z[at])
+        shrinks = 2 * np.log((1 + gap) / max(1 - gap, 1e-8))  # by e to this with every pair of terms
+        terms = min(int(36 / shrinks) + 2, _TERMS)  # e^-36 is below the precision of a float
+        rest = 0.0
+        for k in range(terms - 1, -1, -1):
+            low = c[at] + 2 * k
+            even = (k + 1) * (c[at] - b[at] + k) / (low * (low + 1)) * z[at]
+            odd = (b[at] + k) * (c[at] - 1 + k) / ((low - 1) * low) * z[at]
+            rest = odd / (1 - even / (1 - rest))
+        found[at] = 1 / (1 - rest)
+    return found
 
 
-def fit(seen: Summary) -> ParetoNbd:
-    """By maximum likelihood.
+def fit(seen: Summary, near: ParetoNbd | None = None) -> ParetoNbd:
+    """By maximum likelihood, searched from parameters that are `near` where there are any.
 
     Raises:
         ValueError: nobody bought twice, or no maximum was found.
@@ -106,7 +112,8 @@ def fit(seen: Summary) -> ParetoNbd:
     def total(values: Floats) -> float:
         return float(weights @ ParetoNbd(**_named(values)).log_likelihood(distinct))
 
-    return ParetoNbd(**_named(maximise(total, start=(1.0, 10.0, 0.7, 12.0), seen=seen, name="Pareto/NBD")))
+    start = (1.0, 10.0, 0.7, 12.0) if near is None else (near.r, near.alpha, near.s, near.beta)
+    return ParetoNbd(**_named(maximise(total, start=start, seen=seen, name="Pareto/NBD")))
 
 
 def _named(values: Floats) -> dict[str, float]:

@@ -5,11 +5,12 @@
    Pareto/NBD expected as exposure. They see spacing and amounts, which it does not, and no horizon, so that
    a factor learned over weeks holds for months.
 3. The sum is Pareto/NBD's, times what it missed where it looked as far ahead for its history as is asked now. Trees
-   cannot say this: no look within the period reaches as far as the hold-out.
+   cannot say this: no look within the period reaches as far as the hold-out (`level.py`).
 4. P(buys again) is a curve of an expected number: that of a negative binomial, whose spread an inner split gives.
 
 How many trees of what size, none among them, an inner split in time chooses: by squared error for the number, by log
-loss for the chance, which fewer trees serve better: most of them see to the few who buy much. See docs/decisions/0030.
+loss for the chance, which fewer trees serve better: most of them see to the few who buy much. As these few decide what
+a squared error is, the fewest trees are taken that are not clearly worse than the best. See docs/decisions/0030.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from scipy.optimize import minimize_scalar
 from tqdm import tqdm
 
 from training.purchases.history import Floats
+from training.purchases.level import level
 from training.purchases.snapshots import Calibration
 
 STEPS = 20  # the calibration period is looked at from the ends of its twentieths,
@@ -74,11 +76,20 @@ class Tried:
 
 @dataclass(frozen=True, kw_only=True)
 class Chosen:
-    """What the inner split chose: the ensemble for the number, that for the chance, and its spread."""
+    """What the calibration period says.
+
+    Attributes:
+        number: the ensemble for the number of purchases.
+        chance: that for the chance to buy again.
+        spread: of the negative binomial.
+        level: of the sum, beside Pareto/NBD's.
+        tried: what was tried on the inner split.
+    """
 
     number: Trees
     chance: Trees
     spread: float
+    level: float
     tried: dict[Trees, Tried] = field(repr=False)
 
 
@@ -90,33 +101,48 @@ class Forecast:
     buys_again: Floats
 
 
-def choose(period: Calibration, config: ForecastConfig, *, seed: int = 0, progress: bool = False) -> Chosen:
-    """Choose trees on the last steps of the period, having seen only those before."""
+def choose(period: Calibration, days: int, config: ForecastConfig, *, seed: int = 0, progress: bool = False) -> Chosen:
+    """Choose trees on the last steps of the period, having seen only those before, and the level of `days` after it."""
     now, came = period.looks[_INNER], period.came(_INNER, period.steps)
-    days = period.days(_INNER, period.steps)
-    total = level(period, _INNER, days) * now.expected(days).sum()
+    ahead = period.days(_INNER, period.steps)
+    base = now.expected(ahead)
+    total = level(period, _INNER, ahead) * base.sum()
     tried: dict[Trees, Tried] = {}
+    errors: dict[Trees, Floats] = {}
     for depth in tqdm(config.depths, desc="sizes of trees", disable=not progress):
         bag = _bag(period, _INNER, config, Trees(depth, config.most_trees), seed)
         for count, factor in _factors(bag, now.values, config.every):
-            expected = _scaled(factor * now.expected(days), total)
+            expected = _scaled(factor * base, total)
             log_loss, spread = _spread(_scaled(expected, came.sum()), came > 0)
-            rmse = float(np.sqrt(np.mean((came - expected) ** 2)))
+            errors[Trees(depth, count)] = (came - expected) ** 2
+            rmse = float(np.sqrt(np.mean(errors[Trees(depth, count)])))
             tried[Trees(depth, count)] = Tried(rmse=rmse, log_loss=log_loss, spread=spread)
     chance = min(tried, key=lambda trees: tried[trees].log_loss)
     return Chosen(
-        number=min(tried, key=lambda trees: tried[trees].rmse),
+        number=_fewest(errors),
         chance=chance,
         spread=tried[chance].spread,
+        level=level(period, period.steps, days),
         tried=tried,
     )
+
+
+def _fewest(errors: dict[Trees, Floats]) -> Trees:
+    """The fewest trees whose error, [n] by customer, is within one standard error of the least."""
+    best = min(errors.values(), key=np.mean)
+
+    def close(error: Floats) -> bool:
+        worse = error - best
+        return bool(worse.mean() <= worse.std() / np.sqrt(len(worse)))
+
+    return min((one for one in errors if close(errors[one])), key=lambda one: (one.count, one.depth))
 
 
 def forecast(period: Calibration, days: int, chosen: Chosen, config: ForecastConfig, *, seed: int = 0) -> Forecast:
     """Forecast the `days` after the period for every customer of its last look."""
     now = period.looks[period.steps]
     base = now.expected(days)
-    total = level(period, period.steps, days) * base.sum()
+    total = chosen.level * base.sum()
 
     def expected(trees: Trees) -> Floats:
         bag = _bag(period, period.steps, config, trees, seed) if trees.count else []
@@ -124,24 +150,6 @@ def forecast(period: Calibration, days: int, chosen: Chosen, config: ForecastCon
         return _scaled(base * np.mean(factors, axis=0), total)
 
     return Forecast(expected=expected(chosen.number), buys_again=_buys(expected(chosen.chance), chosen.spread))
-
-
-def level(period: Calibration, until: int, days: int) -> float:
-    """What came over what Pareto/NBD expected, over looks that asked it for as much as is asked now.
-
-    Those looks stand early enough that the stretch from there to the end of step `until` is to their history as `days`
-    to the whole: a forecast over half the history errs otherwise than one over all of it.
-    """
-    ratio = days / (period.edges[until] + 1)
-    early = [step for step in period.looks if step < until and _reaches(period, step, until, ratio)]
-    early = early or [min(period.looks)]
-    came = sum(period.came(step, until).sum() for step in early)
-    expected = sum(period.looks[step].expected(period.days(step, until)).sum() for step in early)
-    return float(came / expected)
-
-
-def _reaches(period: Calibration, step: int, until: int, ratio: float) -> bool:
-    return bool(period.days(step, until) >= ratio * (period.edges[step] + 1) - 1)  # edges are whole days
 
 
 def _bag(period: Calibration, until: int, config: ForecastConfig, trees: Trees, seed: int) -> list[Any]:

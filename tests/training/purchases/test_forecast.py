@@ -7,8 +7,9 @@ import dataclasses
 import numpy as np
 import pytest
 
-from training.purchases.forecast import FIRST, STEPS, Chosen, ForecastConfig, Trees, choose, forecast, level
+from training.purchases.forecast import FIRST, STEPS, Chosen, ForecastConfig, Trees, _fewest, choose, forecast
 from training.purchases.history import Purchases, merge_days
+from training.purchases.level import level
 from training.purchases.snapshots import Calibration, look, snapshot
 
 DAYS = 200
@@ -29,7 +30,7 @@ def shop(customers: int, days: int, seed: int, *, grows: float = 0.0) -> Purchas
 
 
 def chosen(trees: Trees) -> Chosen:
-    return Chosen(number=trees, chance=trees, spread=1.5, tried={})
+    return Chosen(number=trees, chance=trees, spread=1.5, level=1.2, tried={})
 
 
 @pytest.fixture(scope="module")
@@ -40,20 +41,25 @@ def period() -> Calibration:
 
 @pytest.mark.slow
 def test_level(period: Calibration) -> None:
-    """The level is what came over what was expected, where as far was looked ahead as back."""
-    half = STEPS // 2
-    early = range(FIRST, half + 1)
+    """The level lies between 1 and what came over what was expected, where as far was looked ahead as back."""
+    early = range(FIRST, STEPS // 2 + 1)
     came = sum(period.came(step, STEPS).sum() for step in early)
     expected = sum(period.looks[step].expected(period.days(step, STEPS)).sum() for step in early)
-    assert level(period, STEPS, DAYS // 2) == pytest.approx(came / expected)
-    assert came / expected > 1.05  # Pareto/NBD knows no growth
+    assert 1.05 < level(period, STEPS, DAYS // 2) < came / expected  # Pareto/NBD knows no growth
+
+
+@pytest.mark.slow
+def test_level_of_few() -> None:
+    """Too few customers to tell leave the sum as Pareto/NBD has it."""
+    few = shop(12, 100, 5).until(99)[0]
+    assert level(look(few, 99, steps=STEPS, first=9), STEPS, 100) == 1
 
 
 @pytest.mark.slow
 def test_forecast_level(period: Calibration) -> None:
     """A forecast sums up to Pareto/NBD's times the level, trees or not, and chances rise with what is expected."""
     now = period.looks[STEPS]
-    total = now.expected(DAYS // 2).sum() * level(period, STEPS, DAYS // 2)
+    total = now.expected(DAYS // 2).sum() * 1.2
     for trees in (Trees(2, 0), Trees(2, 10)):
         found = forecast(period, DAYS // 2, chosen(trees), SMALL)
         assert found.expected.sum() == pytest.approx(total)
@@ -65,10 +71,11 @@ def test_forecast_level(period: Calibration) -> None:
 @pytest.mark.slow
 def test_choose(period: Calibration) -> None:
     """Number and chance are each taken from what erred least on the inner split, Pareto/NBD alone being tried too."""
-    found = choose(period, SMALL)
+    found = choose(period, DAYS // 2, SMALL)
     assert set(found.tried) == {Trees(2, 0), Trees(2, 10), Trees(2, 20)}
-    assert found.tried[found.number].rmse == min(one.rmse for one in found.tried.values())
+    assert found.number in found.tried
     assert found.tried[found.chance].log_loss == min(one.log_loss for one in found.tried.values())
+    assert found.level == level(period, STEPS, DAYS // 2)
     assert found.spread == found.tried[found.chance].spread
 
 
@@ -79,6 +86,14 @@ def test_nothing_later() -> None:
     assert later.model == earlier.model
     assert np.array_equal(later.values, earlier.values, equal_nan=True)
     assert np.array_equal(later.expected(30), earlier.expected(30))
+
+
+def test_fewest() -> None:
+    """Trees must earn their place: by more than one standard error of the difference."""
+    none, some = Trees(2, 0), Trees(2, 20)
+    alone = np.array([1.0, 1, 1, 9])
+    assert _fewest({none: alone, some: np.array([1.0, 1, 3, 5])}) == none  # better by (4 - 2) / 4, give or take 1.09
+    assert _fewest({none: alone, some: alone - 0.5}) == some  # better for everybody
 
 
 @pytest.mark.slow
