@@ -54,14 +54,23 @@ def looked_up(tables: nn.ModuleList, ids: torch.Tensor) -> torch.Tensor:
 class EventEmbedding(nn.Module):
     """ids_BLC, numbers_BLF -> x_BLD: one table an id column, a linear map of the numbers, their sum normalised."""
 
-    def __init__(self, sizes: list[int], numbers: int, width: int, dropout: float) -> None:
-        """`sizes`: codes of each id column."""
+    def __init__(self, sizes: list[int], numbers: int, width: int, dropout: float, *, quiet: bool) -> None:
+        """Tables and map.
+
+        Args:
+            sizes: codes of each id column.
+            numbers: how many numbers an event has.
+            width: D.
+            dropout: share that is left out in training.
+            quiet: the numbers begin as small as the tables. Where events are told apart by their item, torch's own
+                draw would drown it; where they are told apart by their numbers, that is as it should be.
+        """
         super().__init__()
         self.tables = nn.ModuleList(table(size, width) for size in sizes)
         self.numbers = nn.Linear(numbers, width)
-        # torch's own draw grows with 1 / sqrt(numbers): of a few numbers it would drown what the tables say
-        nn.init.normal_(self.numbers.weight, std=_STD)
-        nn.init.zeros_(self.numbers.bias)
+        if quiet:
+            nn.init.normal_(self.numbers.weight, std=_STD)
+            nn.init.zeros_(self.numbers.bias)
         self.norm = nn.LayerNorm(width)
         self.dropout = dropout
 
@@ -160,7 +169,13 @@ class SequenceModel(nn.Module):
         views = [one.view for one in encoding.spec.sequences]
         self.events = nn.ModuleDict(
             {
-                one.view: EventEmbedding(encoding.id_sizes(one.view), len(one.number_columns), width, dropout)
+                one.view: EventEmbedding(
+                    encoding.id_sizes(one.view),
+                    len(one.number_columns),
+                    width,
+                    dropout,
+                    quiet=ITEM in one.id_columns,
+                )
                 for one in encoding.spec.sequences
             }
         )
