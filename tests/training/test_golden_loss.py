@@ -13,7 +13,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback
 
-from training.config import EncoderConfig, FitConfig, LossConfig, RunConfig
+from training.config import EncoderConfig, Family, FitConfig, LossConfig, RunConfig
 from training.fit import fit
 from training.training_set import TrainingSet
 
@@ -21,7 +21,7 @@ Sets = Callable[[str], TrainingSet]
 
 GOLDEN = Path(__file__).parent / "golden"
 STEPS = 20
-CASES = {
+CASES: dict[str, tuple[Family, LossConfig, bool]] = {
     "recommendation": ("transformer", LossConfig(kind="full"), True),
     "fraud": ("gru", LossConfig(), False),
 }

@@ -48,7 +48,8 @@ def eager(model: SequenceModel, data: TrainingSet, inputs: dict[str, np.ndarray]
 @torch.no_grad()
 def trained_path(model: SequenceModel, data: TrainingSet, examples: np.ndarray) -> np.ndarray:
     """What training computes: queries that read their position in a window shared with others, rows that are packed."""
-    found, arrays, shared = {}, Arrays(data), plan(data, examples, share=True)
+    found: dict[int, np.ndarray] = {}
+    arrays, shared = Arrays(data), plan(data, examples, share=True)
     groups = mixed_windows(shared, tokens=4_000, rows=64, rng=np.random.default_rng(0))
     rows = row_lengths(shared, groups)
     for group in groups:
