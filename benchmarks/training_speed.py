@@ -32,16 +32,19 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
-from benchmarks.training_speed_set import read_histories, train_range
+from benchmarks.training_speed_set import read_histories, train_range, training_set
 from clicktrail.publish import publish_file
 from clicktrail.settings import load
+from training.training_set import save
 
 LENGTH, WIDTH, BLOCKS, NEGATIVES, DROPOUT, THREADS = 50, 64, 2, 256, 0.2, 2
 RECTOOLS = "0.19.0"
+_VALIDATION = 200
 LOSSES = ("softmax", "sampled_softmax")
 PUBLISHED = {"probe, padded (measured 2026-11)": "13,000-17,500", "RecTools SASRec (measured 2026-11)": "598"}
 
@@ -58,9 +61,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=load().home / "bench" / "training_speed")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        commands = own_commands(options.data, options.out)
+        table = read_histories(options.data)
+        commands = own_commands(table, Path(folder), options.out)
         if not options.no_rectools:
-            commands |= rectools_commands(options.data, Path(folder), options.out.parent, options.batches)
+            commands |= rectools_commands(table, Path(folder), options.out.parent, options.batches)
         turns = take_turns(commands, options.rounds)
     rows = [{"who": who, "turn": place} | one for who, taken in turns.items() for place, one in enumerate(taken)]
     publish_file(options.out / "turns.parquet", lambda path: pq.write_table(pa.Table.from_pylist(rows), path), "bench")
@@ -71,17 +75,18 @@ def main() -> None:
 # ---- who takes part
 
 
-def own_commands(data: Path, out: Path) -> dict[str, list[str]]:
-    """Our processes: packed, padded, and the products alone."""
-    start = [sys.executable, "-m", "benchmarks.training_speed_turns", "--data", str(data)]
+def own_commands(table: pd.DataFrame, folder: Path, out: Path) -> dict[str, list[str]]:
+    """Our processes: packed, padded, and the products alone; they load the training set that is left in `folder`."""
+    save(training_set(table, LENGTH, _VALIDATION), folder / "set")
+    start = [sys.executable, "-m", "benchmarks.training_speed_turns", "--set", str(folder / "set")]
     kinds = {"packed": ["--predictions", str(out / "predictions.parquet")], "padded": [], "products": []}
     return {kind: [*start, "--kind", kind, *more] for kind, more in kinds.items()}
 
 
-def rectools_commands(data: Path, folder: Path, home: Path, batches: int) -> dict[str, list[str]]:
+def rectools_commands(table: pd.DataFrame, folder: Path, home: Path, batches: int) -> dict[str, list[str]]:
     """RecTools, once with each loss."""
     python = rectools_python(home / "rectools-env")
-    train_range(read_histories(data), LENGTH).to_csv(folder / "train.csv", index=False)  # it has no pyarrow
+    train_range(table, LENGTH).to_csv(folder / "train.csv", index=False)  # it has no pyarrow
     sizes = {"width": WIDTH, "blocks": BLOCKS, "length": LENGTH, "negatives": NEGATIVES, "threads": THREADS}
     given = {"data": folder / "train.csv", "dropout": DROPOUT, "batches": batches, **sizes}
     start = [str(python), str(Path(__file__).with_name("training_speed_rectools.py"))]

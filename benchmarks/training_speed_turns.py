@@ -1,6 +1,6 @@
 """A process that trains, or multiplies matrices, whenever it is its turn: a line on stdin asks for one.
 
-    python -m benchmarks.training_speed_turns --kind packed|padded|products --data FILE
+    python -m benchmarks.training_speed_turns --kind packed|padded|products --set FOLDER
 
 Each turn answers with one JSON line. Run by `python -m benchmarks.training_speed`.
 """
@@ -21,9 +21,9 @@ import pyarrow.parquet as pq
 import torch
 from pytorch_lightning import Callback
 
-from benchmarks.training_speed import BLOCKS, DROPOUT, LENGTH, NEGATIVES, THREADS, WIDTH
+from benchmarks.training_speed import BLOCKS, DROPOUT, NEGATIVES, THREADS, WIDTH
 from benchmarks.training_speed_products import Alone, Product, StepProducts
-from benchmarks.training_speed_set import VIEW, read_histories, training_set
+from benchmarks.training_speed_set import VIEW
 from clicktrail.encoding import FIRST
 from clicktrail.publish import publish_file
 from clicktrail.windows import window_positions
@@ -31,10 +31,10 @@ from training.batches import Arrays, batches, own_windows
 from training.config import EncoderConfig, FitConfig, LossConfig, RunConfig
 from training.fit import Fitted, fit
 from training.model import SequenceModel
-from training.training_set import TEST, TrainingSet
+from training.training_set import TEST, TrainingSet, load
 
 METRIC = "ndcg@10"
-_EVENTS, _VALIDATION, _SECONDS, _TOP = 8_192, 200, 2.0, 100
+_EVENTS, _SECONDS, _TOP = 4_096, 2.0, 100
 
 
 def config(*, packed: bool) -> RunConfig:
@@ -122,11 +122,11 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kind", choices=("packed", "padded", "products"), required=True)
-    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--set", type=Path, required=True, help="a training set (training.training_set)")
     parser.add_argument("--predictions", type=Path, help="left there at the end, of the last turn's model")
     options = parser.parse_args()
     torch.set_num_threads(THREADS)
-    data = training_set(read_histories(options.data), LENGTH, _VALIDATION)
+    data = load(options.set)
     run = config(packed=options.kind != "padded")
     if options.kind == "products":
         products, flops = flops_per_event(data, run)
