@@ -90,7 +90,7 @@ def predictions(model: SequenceModel, data: TrainingSet) -> pa.Table:
     examples = data.of(TEST)
     assert data.items is not None  # noqa: S101 - built with them
     items = np.array(data.items["item_id"].to_pylist(), object)
-    ranked = top(model, data, examples, _TOP)
+    ranked = top(model, data, examples, min(_TOP, len(items)))
     target = data.target[examples]
     return pa.table(
         {

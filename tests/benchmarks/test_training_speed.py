@@ -98,7 +98,7 @@ def test_a_turn_trains_an_epoch_and_predicts(tmp_path: Path) -> None:
     """Events a second are counted, and each test user gets items that he has not had."""
     from benchmarks.training_speed_turns import config, epoch, flops_per_event, predictions
 
-    table = read_histories(histories(tmp_path / "rows.parquet", items=150))
+    table = read_histories(histories(tmp_path / "rows.parquet", users=200, items=150))
     data = training_set(table, length=50, validation=10)
     fitted, turn = epoch(data, config(packed=True))
     assert turn["events_per_s"] > 0
