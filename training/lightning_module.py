@@ -114,8 +114,9 @@ class SequenceTask(pl.LightningModule):
     def on_validation_epoch_end(self) -> None:
         """The primary metric on the validation range, each query on its own window as in serving."""
         found = metric_of(self.model, self.data, self.data.of(VALIDATION), self.metric, self.arrays)
-        mean = self.trainer.strategy.reduce(self.loss_sum / max(1, self.asked), reduce_op="mean")
-        self.log("train_loss", mean, prog_bar=True)
+        parts = torch.stack([self.loss_sum, torch.full_like(self.loss_sum, max(1, self.asked))])
+        total, asked = self.trainer.strategy.reduce(parts, reduce_op="sum")
+        self.log("train_loss", total / asked, prog_bar=True)
         self.log("val_metric", found if math.isfinite(found) else 0.0, prog_bar=True)
 
     def _draw(self, *what: int) -> None:
