@@ -22,6 +22,7 @@ Sets = Callable[[str], TrainingSet]
 KILLED = """
 import json, os, signal, sys
 from pathlib import Path
+import torch
 from pytorch_lightning.callbacks import Callback
 from training.config import RunConfig
 from training.fit import fit
@@ -32,6 +33,7 @@ class Killer(Callback):
         if trainer.global_step == int(sys.argv[3]):
             os.kill(os.getpid(), signal.SIGKILL)
 
+torch.set_num_threads(int(sys.argv[4]))  # as many as the process that goes on: sums are the same to the bit
 folder = Path(sys.argv[1])
 config = RunConfig.from_json(json.loads(sys.argv[2]))
 fit(load(folder / "set"), config, "ndcg@10", folder, accelerator="cpu", progress=False, callbacks=[Killer()])
@@ -66,7 +68,8 @@ def test_killed_within_an_epoch_it_ends_in_the_same_weights(synthetic: Sets, tmp
     one_epoch = fit(data, CONFIG, "ndcg@10", tmp_path / "one", accelerator="cpu", max_epochs=1, progress=False)
     steps = int(one_epoch.curves["step"].iloc[-1])
     assert steps > 6
-    words = [sys.executable, "-c", KILLED, str(tmp_path), json.dumps(CONFIG.to_json()), str(steps + 4)]
+    words = [sys.executable, "-c", KILLED, str(tmp_path), json.dumps(CONFIG.to_json())]
+    words += [str(steps + 4), str(torch.get_num_threads())]
     done = subprocess.run(words, check=False, capture_output=True, text=True)
     assert done.returncode == -signal.SIGKILL, done.stderr[-2000:]
     kept = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=False)
