@@ -19,6 +19,7 @@ _USERS = ("user_id", "ml_user_id", "CUSTOMER_ID", "customer_id")
 _ITEMS = ("item_id", "movie_id", "TERMINAL_ID")
 _TIMES = ("timestamp", "event_timestamp", "event_time", "TX_DATETIME")
 OUTSIDE = -1
+_FEWEST = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,12 +104,18 @@ def leave_one_out(data: Interactions, *, refit: bool) -> np.ndarray:
     """Split of each event as a target: a user's last is test, the one before validation (training too with `refit`).
 
     Returns:
-        int8 [n]; OUTSIDE for first events (nothing is known before them) and those of users with fewer than three.
+        int8 [n]; OUTSIDE for first events: nothing is known before them. Users of fewer than three events train alone.
+
+    Raises:
+        ValueError: no user has three events.
     """
     first = data.first
     split = np.full(len(data.user), TRAIN, np.int8)
     split[first[:-1]] = OUTSIDE
-    long = np.diff(first) >= 3  # noqa: PLR2004 - train, validation, test
+    long = np.diff(first) >= _FEWEST
+    if not long.any():
+        message = f"no user has {_FEWEST} events: one to train, one to validate, one to test"
+        raise ValueError(message)
     split[first[1:][long] - 1] = TEST
     if not refit:
         split[first[1:][long] - 2] = VALIDATION

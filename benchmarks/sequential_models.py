@@ -16,6 +16,7 @@ import torch
 
 from benchmarks.sequential_data import OUTSIDE, Interactions
 from benchmarks.sequential_set import VIEW
+from clicktrail.encoding import FIRST
 from training.baselines import RankingExamples, content, covisitation, own_history, popularity, subsample
 from training.batches import Arrays, batches, own_windows
 from training.blend import Judged, Matrix, distribution
@@ -57,7 +58,7 @@ class Protocol:
     def item_at(self, place: np.ndarray) -> np.ndarray:
         """Output position of the items of these events."""
         tokens = self.training.tokens[VIEW]
-        return tokens.ids[place, 0].astype(np.int64) - 2
+        return tokens.ids[place, 0].astype(np.int64) - FIRST
 
     def blocks(self, recommenders: dict[str, Scores], examples: np.ndarray) -> Iterator[tuple[np.ndarray, Judged]]:
         """Examples piece by piece, those with histories of like length together, with all distributions."""
@@ -136,8 +137,13 @@ def _popularity(before: Mapping[str, Any]) -> popularity.PopularityConfig:
     return popularity.PopularityConfig(half_lives_days=(before["popularity"].half_life_days,))
 
 
-def _dense(scores: Callable[[RankingExamples], object], training: TrainingSet) -> Scores:
-    return lambda examples: scores(ranking_examples(training, examples)).toarray()  # type: ignore[attr-defined]
+def _dense(scores: Callable[[RankingExamples], Any], training: TrainingSet) -> Scores:
+    """Sparse scores of examples as `Scores`; scipy's matrices are untyped."""
+
+    def dense(examples: np.ndarray) -> Matrix:
+        return np.asarray(scores(ranking_examples(training, examples)).toarray(), np.float32)
+
+    return dense
 
 
 def _neural_scores(model: SequenceModel, training: TrainingSet) -> Scores:

@@ -11,7 +11,7 @@ from benchmarks.sequential_data import OUTSIDE, Interactions
 from clicktrail.encoding import FIRST, Encoding
 from clicktrail.input_spec import InputSpec, SequenceSpec
 from clicktrail.jagged import JaggedSequence
-from clicktrail.rows import Rows
+from clicktrail.rows import Rows, only
 from training.baselines import subsample
 from training.training_set import SPLITS, TRAIN, VALIDATION, TrainingSet
 
@@ -58,7 +58,7 @@ def training_set(data: Interactions, split: np.ndarray, last: int) -> TrainingSe
         request={},
         t=time[place],
     )
-    encoding = Encoding.fit(spec, _only(rows, np.flatnonzero(kept == TRAIN)), more={"item_id": names})
+    encoding = Encoding.fit(spec, only(rows, np.flatnonzero(kept == TRAIN)), more={"item_id": names})
     ids, numbers = encoding.request(rows)
     code_of = encoding.codes("item_id", names) - FIRST
     target = code_of[data.item[place]]
@@ -81,18 +81,6 @@ def training_set(data: Interactions, split: np.ndarray, last: int) -> TrainingSe
         scalars=pa.table({"group": data.user[place]}),
         items=_items(data, encoding, code_of, target[kept == TRAIN]),
     )
-
-
-def _only(rows: Rows, kept: np.ndarray) -> Rows:
-    one = rows.sequences[VIEW]
-    sequence = JaggedSequence(
-        values=one.values,
-        dictionaries=one.dictionaries,
-        nulls=one.nulls,
-        starts=one.starts[kept],
-        ends=one.ends[kept],
-    )
-    return Rows(sequences={VIEW: sequence}, scalars={}, request={}, t=rows.t[kept])
 
 
 def _items(data: Interactions, encoding: Encoding, code_of: np.ndarray, train_target: np.ndarray) -> pa.Table:

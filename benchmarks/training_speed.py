@@ -32,12 +32,12 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
-from benchmarks.training_speed_set import read_histories, train_range, training_set
+from benchmarks.sequential_data import Interactions, read
+from benchmarks.training_speed_set import last_events, speed_set, train_range
 from clicktrail.publish import publish_file
 from clicktrail.settings import load
 from training.training_set import save
@@ -61,10 +61,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=load().home / "bench" / "training_speed")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        table = read_histories(options.data)
-        commands = own_commands(table, Path(folder), options.out)
+        data = last_events(read(options.data, "position"), LENGTH)
+        commands = own_commands(data, Path(folder), options.out)
         if not options.no_rectools:
-            commands |= rectools_commands(table, Path(folder), options.out.parent, options.batches)
+            commands |= rectools_commands(data, Path(folder), options.out.parent, options.batches)
         turns = take_turns(commands, options.rounds)
     rows = [{"who": who, "turn": place} | one for who, taken in turns.items() for place, one in enumerate(taken)]
     publish_file(options.out / "turns.parquet", lambda path: pq.write_table(pa.Table.from_pylist(rows), path), "bench")
@@ -75,18 +75,20 @@ def main() -> None:
 # ---- who takes part
 
 
-def own_commands(table: pd.DataFrame, folder: Path, out: Path) -> dict[str, list[str]]:
+def own_commands(data: Interactions, folder: Path, out: Path) -> dict[str, list[str]]:
     """Our processes: packed, padded, and the products alone; they load the training set that is left in `folder`."""
-    save(training_set(table, LENGTH, _VALIDATION), folder / "set")
+    save(speed_set(data, LENGTH, _VALIDATION), folder / "set")
+    pq.write_table(pa.table({"user_id": data.users}), folder / "users.parquet")
     start = [sys.executable, "-m", "benchmarks.training_speed_turns", "--set", str(folder / "set")]
-    kinds = {"packed": ["--predictions", str(out / "predictions.parquet")], "padded": [], "products": []}
+    predicted = ["--users", str(folder / "users.parquet"), "--predictions", str(out / "predictions.parquet")]
+    kinds = {"packed": predicted, "padded": [], "products": []}
     return {kind: [*start, "--kind", kind, *more] for kind, more in kinds.items()}
 
 
-def rectools_commands(table: pd.DataFrame, folder: Path, home: Path, batches: int) -> dict[str, list[str]]:
+def rectools_commands(data: Interactions, folder: Path, home: Path, batches: int) -> dict[str, list[str]]:
     """RecTools, once with each loss."""
     python = rectools_python(home / "rectools-env")
-    train_range(table, LENGTH).to_csv(folder / "train.csv", index=False)  # it has no pyarrow
+    train_range(data).to_csv(folder / "train.csv", index=False)  # it has no pyarrow
     sizes = {"width": WIDTH, "blocks": BLOCKS, "length": LENGTH, "negatives": NEGATIVES, "threads": THREADS}
     given = {"data": folder / "train.csv", "dropout": DROPOUT, "batches": batches, **sizes}
     start = [str(python), str(Path(__file__).with_name("training_speed_rectools.py"))]

@@ -21,9 +21,9 @@ import pyarrow.parquet as pq
 import torch
 from pytorch_lightning import Callback
 
+from benchmarks.sequential_set import VIEW
 from benchmarks.training_speed import BLOCKS, DROPOUT, NEGATIVES, THREADS, WIDTH
 from benchmarks.training_speed_products import Alone, Product, StepProducts
-from benchmarks.training_speed_set import VIEW
 from clicktrail.encoding import FIRST
 from clicktrail.publish import publish_file
 from clicktrail.windows import window_positions
@@ -40,6 +40,7 @@ _EVENTS, _SECONDS, _TOP = 4_096, 2.0, 100
 def config(*, packed: bool) -> RunConfig:
     """The run that is measured."""
     return RunConfig(
+        content=False,  # as RecTools: what is timed is the step of items alone
         encoder=EncoderConfig(family="transformer", width=WIDTH, layers=BLOCKS, heads=2, dropout=DROPOUT),
         fit=FitConfig(
             epochs=20,
@@ -85,17 +86,16 @@ def peak_mb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
 
 
-def predictions(model: SequenceModel, data: TrainingSet) -> pa.Table:
-    """A row a test user: `user_id`, `target` (null: no such item in training), `ranked`, the best 100 others."""
+def predictions(model: SequenceModel, data: TrainingSet, users: pa.ChunkedArray) -> pa.Table:
+    """A row a test user: `user_id`, `target`, `ranked`, the best 100 that the user has not had."""
     examples = data.of(TEST)
     assert data.items is not None  # noqa: S101 - built with them
     items = np.array(data.items["item_id"].to_pylist(), object)
     ranked = top(model, data, examples, min(_TOP, len(items)))
-    target = data.target[examples]
     return pa.table(
         {
-            "user_id": data.example_id.take(pa.array(examples)),
-            "target": pa.array(np.where(target < 0, None, items[target])),
+            "user_id": users.take(pa.array(data.entity[examples])),
+            "target": pa.array(items[data.target[examples]]),
             "ranked": pa.array(list(items[ranked])),
         }
     )
@@ -123,6 +123,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kind", choices=("packed", "padded", "products"), required=True)
     parser.add_argument("--set", type=Path, required=True, help="a training set (training.training_set)")
+    parser.add_argument("--users", type=Path, help="Parquet with the name of each user, for the predictions")
     parser.add_argument("--predictions", type=Path, help="left there at the end, of the last turn's model")
     options = parser.parse_args()
     torch.set_num_threads(THREADS)
@@ -139,7 +140,7 @@ def main() -> None:
         fitted, turn = epoch(data, run)
         _say(turn)
     if fitted and options.predictions:
-        table = predictions(fitted.model, data)
+        table = predictions(fitted.model, data, pq.read_table(options.users)["user_id"])
         publish_file(options.predictions, lambda path: pq.write_table(table, path), "bench")
 
 

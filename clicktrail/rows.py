@@ -30,6 +30,25 @@ class Rows:
     t: np.ndarray
 
 
+def only(rows: Rows, keep: np.ndarray) -> Rows:
+    """Some of the rows; histories stay shared."""
+    return Rows(
+        sequences={
+            view: JaggedSequence(
+                values=one.values,
+                dictionaries=one.dictionaries,
+                nulls=one.nulls,
+                starts=one.starts[keep],
+                ends=one.ends[keep],
+            )
+            for view, one in rows.sequences.items()
+        },
+        scalars={name: values[keep] for name, values in rows.scalars.items()},
+        request={name: [values[place] for place in keep] for name, values in rows.request.items()},
+        t=rows.t[keep],
+    )
+
+
 def rows_of_lists(
     spec: InputSpec, features: Mapping[str, Mapping[str, Any]], request: Mapping[str, Sequence[Any]], t: np.ndarray
 ) -> Rows:

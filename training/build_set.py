@@ -19,9 +19,9 @@ import pyarrow.compute as pc
 from clicktrail.encoding import FIRST, PAD, Encoding
 from clicktrail.event_log import EventLog
 from clicktrail.input_spec import InputSpec
-from clicktrail.jagged import JaggedFeatures, JaggedSequence
+from clicktrail.jagged import JaggedFeatures
 from clicktrail.publish import publish_folder
-from clicktrail.rows import Rows, as_floats, as_pairs
+from clicktrail.rows import Rows, as_floats, as_pairs, only
 from clicktrail.settings import Settings
 from training.config import RunConfig
 from training.split import OUTSIDE, TimeSplit, time_split
@@ -306,25 +306,6 @@ def rows_of(spec: InputSpec, features: JaggedFeatures, table: pa.Table) -> Rows:
         scalars=scalars,
         request={name: table[name].to_pylist() for name in spec.request_fields},
         t=times(table),
-    )
-
-
-def only(rows: Rows, keep: np.ndarray) -> Rows:
-    """Some of the rows; histories stay shared."""
-    return Rows(
-        sequences={
-            view: JaggedSequence(
-                values=one.values,
-                dictionaries=one.dictionaries,
-                nulls=one.nulls,
-                starts=one.starts[keep],
-                ends=one.ends[keep],
-            )
-            for view, one in rows.sequences.items()
-        },
-        scalars={name: values[keep] for name, values in rows.scalars.items()},
-        request={name: [values[place] for place in keep] for name, values in rows.request.items()},
-        t=rows.t[keep],
     )
 
 

@@ -68,6 +68,13 @@ def test_columns_that_are_missing_are_named(tmp_path: Path) -> None:
         read(write(tmp_path, [("a", "x", 1)], "timestamp"), "position")
 
 
+def test_histories_too_short_for_the_protocol_are_refused(tmp_path: Path) -> None:
+    """Nobody could be tested."""
+    data = read(write(tmp_path, [("a", "x", 0), ("a", "y", 1)]), "position")
+    with pytest.raises(ValueError, match="no user has 3 events"):
+        leave_one_out(data, refit=False)
+
+
 @pytest.mark.slow
 def test_others_can_compute_the_figures_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -6,59 +6,43 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 import torch
 from torch import nn
 
+from benchmarks.sequential_data import Interactions, read
+from benchmarks.sequential_set import VIEW
 from benchmarks.training_speed import as_table, figures
 from benchmarks.training_speed_products import Alone, Product, StepProducts
-from benchmarks.training_speed_set import VIEW, read_histories, train_range, training_set
-from training.training_set import TEST, TRAIN, VALIDATION
+from benchmarks.training_speed_set import last_events, speed_set, train_range
+from training.training_set import TRAIN, VALIDATION
 
 
-def histories(path: Path, users: int = 40, items: int = 30, most: int = 12, seed: int = 0) -> Path:
-    rng = np.random.default_rng(seed)
-    lengths = rng.integers(3, most + 1, users)
+def histories(path: Path, users: int = 40, items: int = 30, most: int = 12, length: int = 50) -> Interactions:
+    rng = np.random.default_rng(0)
     rows = [
         {"user_id": user, "item_id": int(rng.integers(items)), "position": position}
-        for user, length in enumerate(lengths)
-        for position in range(length)
+        for user, size in enumerate(rng.integers(3, most + 1, users))
+        for position in range(size)
     ]
-    pd.DataFrame(rows).sample(frac=1, random_state=seed).to_parquet(path)
-    return path
-
-
-def test_the_last_item_is_the_test_and_the_one_before_the_validation(tmp_path: Path) -> None:
-    """Of a user with items 10, 11, 12, 13, 14 the examples are 11 and 12 (training), 13 (validation), 14 (test)."""
-    rows = pd.DataFrame({"user_id": 7, "item_id": [14, 10, 13, 11, 12], "position": [4, 0, 3, 1, 2]})
-    # another user, so that training knows the items
-    more = pd.DataFrame({"user_id": 8, "item_id": [10, 14, 13, 12, 11, 10, 10], "position": range(7)})
-    pd.concat([rows, more]).to_parquet(tmp_path / "rows.parquet")
-    data = training_set(read_histories(tmp_path / "rows.parquet"), length=50, validation=2)
-    assert data.items is not None
-    names = np.array(data.items["item_id"].to_pylist())
-    of_7 = np.array(data.example_id.to_pylist()) == "7"
-    assert names[data.target[of_7]].tolist() == ["11", "12", "13", "14"]
-    assert data.split[of_7].tolist() == [TRAIN, TRAIN, VALIDATION, TEST]
-    tokens = data.tokens[VIEW]
-    assert (tokens.ends - tokens.starts)[of_7].tolist() == [1, 2, 3, 4]
+    pd.DataFrame(rows).sample(frac=1, random_state=0).to_parquet(path)
+    return last_events(read(path, "position"), length)
 
 
 def test_ours_and_rectools_train_on_the_same_events(tmp_path: Path) -> None:
     """An event that has a successor in the training range counts; a user's are the last 5, and one more as target."""
-    table = read_histories(histories(tmp_path / "rows.parquet"))
-    size = table.groupby("user_id").size()
-    counted = int((size - 3).clip(upper=5).sum())
-    assert len(training_set(table, length=5, validation=10).of(TRAIN)) == counted
-    given = train_range(table, length=5).groupby("user_id").size()
+    data = histories(tmp_path / "rows.parquet", length=5)
+    size = np.bincount(read(tmp_path / "rows.parquet", "position").user)
+    counted = int((size - 3).clip(max=5).sum())
+    ours = speed_set(data, length=5, validation=10)
+    assert len(ours.of(TRAIN)) == counted
+    assert len(ours.of(VALIDATION)) == 10
+    tokens = ours.tokens[VIEW]
+    first = tokens.starts[ours.of(TRAIN)]
+    assert (first == data.first[data.user[first]]).all(), "one window holds all that a user has"
+    given = train_range(data).groupby("user_id").size()
     assert int((given - 1).sum()) == counted
-
-
-def test_a_file_without_its_columns_is_refused(tmp_path: Path) -> None:
-    """The message names the column."""
-    pd.DataFrame({"user_id": [1], "item_id": [2]}).to_parquet(tmp_path / "rows.parquet")
-    with pytest.raises(ValueError, match="has no column position"):
-        read_histories(tmp_path / "rows.parquet")
 
 
 def test_the_products_of_a_step_are_those_forward_and_backward() -> None:
@@ -98,16 +82,19 @@ def test_a_turn_trains_an_epoch_and_predicts(tmp_path: Path) -> None:
     """Events a second are counted, and each test user gets items that he has not had."""
     from benchmarks.training_speed_turns import config, epoch, flops_per_event, predictions
 
-    table = read_histories(histories(tmp_path / "rows.parquet", users=200, items=150))
-    data = training_set(table, length=50, validation=10)
-    fitted, turn = epoch(data, config(packed=True))
+    data = histories(tmp_path / "rows.parquet", users=200, items=150)
+    training = speed_set(data, length=50, validation=10)
+    fitted, turn = epoch(training, config(packed=True))
     assert turn["events_per_s"] > 0
-    said = predictions(fitted.model, data).to_pylist()
-    assert len(said) == table["user_id"].nunique()
-    had = table[table.groupby("user_id").cumcount(ascending=False) > 0].groupby("user_id")["item_id"].agg(set)
+    said = predictions(fitted.model, training, pa.chunked_array([data.users])).to_pylist()
+    assert sorted(one["user_id"] for one in said) == sorted(data.users.to_pylist())
+    place = {name: user for user, name in enumerate(data.users.to_pylist())}
     for one in said:
+        begin, end = data.first[place[one["user_id"]]], data.first[place[one["user_id"]] + 1]
+        had = data.items.take(pa.array(data.item[begin : end - 1])).to_pylist()
         assert len(set(one["ranked"])) == 100
-        assert not {int(item) for item in one["ranked"]} & had[int(one["user_id"])]
-    products, flops = flops_per_event(data, config(packed=True))
+        assert not set(one["ranked"]) & set(had)
+        assert one["target"] == data.items[int(data.item[end - 1])].as_py()
+    products, flops = flops_per_event(training, config(packed=True))
     assert products
     assert 600e3 < flops < 1e6  # 2 x 3 x about 130,000 weights that an event meets
