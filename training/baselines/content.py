@@ -13,8 +13,7 @@ import numpy as np
 from scipy import sparse
 
 from training.baselines import Floats, Ints, RankingExamples, subsample
-from training.baselines.histories import query, strongest
-from training.evaluation import ranking_metrics
+from training.baselines.histories import query, strongest, worth
 
 _ALIKE = 0.1
 """Cosine below which items have nothing to do with each other."""
@@ -79,7 +78,7 @@ def fit(
         return Content(similarity=similarity, last=config.last, power=power, popularity=popular, query_decay=decay)
 
     best = candidate(config.powers[0], config.popularity[0], config.query_decays[0])
-    worth = _worth(best, validation)
+    best_worth = _worth(best, validation)
     tried: list[tuple[float | None, float | None, float | None]] = [(one, None, None) for one in config.powers[1:]]
     tried += [(None, one, None) for one in config.popularity[1:]]
     tried += [(None, None, one) for one in config.query_decays[1:]]
@@ -89,23 +88,16 @@ def fit(
             best.popularity if popular is None else popular,
             best.query_decay if decay is None else decay,
         )
-        if (found := _worth(other, validation)) > worth:
-            best, worth = other, found
+        if (found := _worth(other, validation)) > best_worth:
+            best, best_worth = other, found
     return best
 
 
 def _worth(fitted: Content, examples: RankingExamples) -> float:
     """NDCG@10 with the history's own items left out."""
-    items = fitted.similarity.shape[0]
     scores = fitted.scores(examples).tocsr()
-    met = query(examples, items, examples.items.shape[0], 1.0)
-    scores = scores - scores.multiply(met > 0)
-    target = np.where(examples.targets >= 0, examples.targets, 0)
-    own = np.asarray(scores[np.arange(len(examples)), target]).ravel()
-    rows = np.repeat(np.arange(len(examples)), np.diff(scores.indptr))
-    rank = np.bincount(rows[scores.data >= own[rows]], minlength=len(examples))
-    known = (own > 0) & (examples.targets >= 0)
-    return ranking_metrics(np.where(known, np.maximum(rank, 1), items + 1))["ndcg@10"]
+    met = query(examples, scores.shape[1], None, 1.0)
+    return worth(scores - scores.multiply(met > 0), examples)
 
 
 def _cosine(offsets: Ints, attributes: Ints, neighbours: int) -> Any:  # noqa: ANN401 - scipy is untyped

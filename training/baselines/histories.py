@@ -8,6 +8,7 @@ import numpy as np
 from scipy import sparse
 
 from training.baselines import Ints, RankingExamples
+from training.evaluation import ranking_metrics
 
 
 def history(examples: RankingExamples, items: int, last: int | None) -> tuple[Ints, Ints, Ints]:
@@ -21,8 +22,8 @@ def history(examples: RankingExamples, items: int, last: int | None) -> tuple[In
     return line[known], codes[known], age[known]
 
 
-def query(examples: RankingExamples, items: int, last: int, decay: float) -> Any:  # noqa: ANN401 - scipy is untyped
-    """CSR float32 [n, items]: decay^age of the last items; an item met twice counts twice."""
+def query(examples: RankingExamples, items: int, last: int | None, decay: float) -> Any:  # noqa: ANN401 - scipy is untyped
+    """CSR float32 [n, items]: decay^age of the last items (None: of all); an item met twice counts twice."""
     line, codes, age = history(examples, items, last)
     weights = (decay ** age.astype(np.float64)).astype(np.float32)
     return sparse.coo_matrix((weights, (line, codes)), shape=(len(examples), items)).tocsr()
@@ -39,3 +40,13 @@ def strongest(matrix: Any, most: int) -> Any:  # noqa: ANN401 - scipy is untyped
         matrix.data[drop] = 0
         matrix.eliminate_zeros()
     return matrix
+
+
+def worth(scores: Any, examples: RankingExamples) -> float:  # noqa: ANN401 - scipy is untyped
+    """NDCG@10 of CSR scores [n, items] of which only those above 0 rank; ties count against the target."""
+    items, known = scores.shape[1], examples.targets >= 0
+    own = np.asarray(scores[np.arange(len(examples)), np.where(known, examples.targets, 0)]).ravel()
+    row = np.repeat(np.arange(len(examples)), np.diff(scores.indptr))
+    rank = np.bincount(row[scores.data >= own[row]], minlength=len(examples))
+    named = known & (own > 0)
+    return ranking_metrics(np.where(named, np.maximum(rank, 1), items + 1))["ndcg@10"]
