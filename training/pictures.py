@@ -23,6 +23,7 @@ from training.run_record import MODEL, ORACLE
 
 Floats = NDArray[np.float64]
 
+_RAREST = 1e-5
 _SMALL = (5.2, 3.5)  # inches; the page scales pictures to its width
 
 
@@ -176,7 +177,8 @@ def grouped(bins: Sequence[str], series: Mapping[str, Sequence[float]], *, x: st
 def calibration(curve: Calibration, *, rare: bool) -> str:
     """Predicted against observed rate with 95 % intervals; on logarithmic axes where the label is rare."""
     figure, axes = new_figure(_SMALL)
-    floor = 0.3 * min(one[one > 0].min() for one in (curve.predicted, curve.observed)) if rare else 0.0
+    # what is rarer than the smallest rate that a reader can tell apart stands at the floor
+    floor = max(_RAREST, 0.3 * min(one[one > 0].min() for one in (curve.predicted, curve.observed))) if rare else 0.0
     top = max(curve.predicted.max(), curve.high.max()) * 1.15 if rare else 1.0
     observed, low = np.maximum(curve.observed, floor), np.maximum(curve.low, floor)
     axes.plot([floor, top], [floor, top], color=MUTED, linewidth=1, linestyle=":", label="Perfect")
