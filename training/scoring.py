@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 import numpy as np
 import torch
 
@@ -11,6 +13,8 @@ from training.training_set import TrainingSet
 
 TOP = 20
 _ROWS = 1_024
+_CELLS = 1 << 27
+"""So many scores of items at once, at most: 512 MiB of float32."""
 
 
 def rank_of(score_QI: torch.Tensor, target_Q: torch.Tensor) -> torch.Tensor:
@@ -41,23 +45,65 @@ def predict(
     Returns:
         Binary: `score` float64 [n], a probability. Next item: `rank` int64 [n], `ranked` int64 [n, 20] positions.
     """
-    training, device = model.training, next(model.parameters()).device
-    model.eval()
     parts: list[tuple[np.ndarray, ...]] = []
-    vectors = model.item_vectors() if model.head == NEXT_ITEM else None
-    for batch in batches(arrays or Arrays(data, device), own_windows(data, examples), tokens=tokens, rows=_ROWS):
-        out, example = model(batch), batch["example"].cpu().numpy()
-        if vectors is None:
-            parts.append((example, torch.sigmoid(out.double()).cpu().numpy()))
-            continue
-        score_QI = (out @ vectors[0].T + vectors[1]).float()
-        best = score_QI.topk(min(TOP, score_QI.shape[1]), 1).indices
-        parts.append((example, rank_of(score_QI, batch["target"]).cpu().numpy(), best.cpu().numpy()))
-    model.train(training)
+    if model.head == NEXT_ITEM:
+        for example, score_QI, target_Q in logits(model, data, examples, tokens=tokens, arrays=arrays):
+            parts.append((example, rank_of(score_QI, target_Q).cpu().numpy(), best_of(score_QI)))
+        return in_order(parts, examples, ("rank", "ranked"))
+    for batch, out in _answered(model, data, examples, tokens=tokens, rows=_ROWS, arrays=arrays):
+        parts.append((batch["example"].cpu().numpy(), torch.sigmoid(out.double()).cpu().numpy()))
+    return in_order(parts, examples, ("score",))
+
+
+@torch.no_grad()
+def logits(
+    model: SequenceModel,
+    data: TrainingSet,
+    examples: np.ndarray,
+    *,
+    tokens: int = 32_768,
+    arrays: Arrays | None = None,
+) -> Iterator[tuple[np.ndarray, torch.Tensor, torch.Tensor]]:
+    """Scores of all items for next-item examples, in batches whose order is that of the lengths of histories.
+
+    Args:
+        model: as in `predict`, whose other arguments these are too.
+        data: has the examples.
+        examples: their places.
+        tokens: events a batch.
+        arrays: of this data on the model's device.
+
+    Yields:
+        Places of the examples int64 [Q] in `data`, float32 [Q, I], their targets int64 [Q], -1 where unknown.
+    """
+    e_ID, bias_I = model.item_vectors()
+    rows = max(1, min(_ROWS, _CELLS // len(bias_I)))
+    for batch, q_QD in _answered(model, data, examples, tokens=tokens, rows=rows, arrays=arrays):
+        yield batch["example"].cpu().numpy(), (q_QD @ e_ID.T + bias_I).float(), batch["target"]
+
+
+def best_of(score_QI: torch.Tensor) -> np.ndarray:
+    """Positions of the `TOP` best of each row, best first, int64."""
+    return score_QI.topk(min(TOP, score_QI.shape[1]), 1).indices.cpu().numpy()
+
+
+def in_order(parts: list[tuple[np.ndarray, ...]], examples: np.ndarray, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """Answers of batches (places of the examples, then an array a name), put together in the order of `examples`."""
     example = np.concatenate([part[0] for part in parts])
     place = np.argsort(example, kind="stable")[np.argsort(np.argsort(examples, kind="stable"), kind="stable")]
-    names = ("score",) if vectors is None else ("rank", "ranked")
     return {name: np.concatenate([part[1 + at] for part in parts])[place] for at, name in enumerate(names)}
+
+
+@torch.no_grad()
+def _answered(
+    model: SequenceModel, data: TrainingSet, examples: np.ndarray, *, tokens: int, rows: int, arrays: Arrays | None
+) -> Iterator[tuple[dict[str, torch.Tensor], torch.Tensor]]:
+    """Batches of examples, each with a window of its own, and what the model says; its mode is as before in the end."""
+    training, device = model.training, next(model.parameters()).device
+    model.eval()
+    for batch in batches(arrays or Arrays(data, device), own_windows(data, examples), tokens=tokens, rows=rows):
+        yield batch, model(batch)
+    model.train(training)
 
 
 def metric_of(
