@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from clicktrail.clock import moment as as_datetime
 from clicktrail.contract import ENTITY_KEYS, MICROSECONDS
+from serving.blend import Met
 from serving.features import Features, LiveState, Moment
 from serving.model import Model
 
@@ -89,10 +90,15 @@ def read(
 
 def run(model: Model, read: Read) -> np.ndarray:
     """What the model says of all rows: probabilities float32 [R], or query vectors float32 [R, D]."""
+    return run_met(model, read)[0]
+
+
+def run_met(model: Model, read: Read) -> tuple[np.ndarray, Met | None]:
+    """The same, and the items of the rows' histories where a blend needs them."""
     began = time.perf_counter_ns()
-    said = model.run_rows(read.features.rows(model.encoding.spec, read.fields, read.times))
+    found = model.run_met(read.features.rows(model.encoding.spec, read.fields, read.times))
     read.marks.append(Mark("model.run", began, time.perf_counter_ns()))
-    return said
+    return found
 
 
 def told(model: Model, read: Read, row: int, reason: str | None, answered_by: str) -> dict[str, Any]:

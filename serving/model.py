@@ -16,10 +16,12 @@ import numpy as np
 import onnxruntime as ort
 
 from clicktrail.declarations import Declaration, from_json
-from clicktrail.encoding import Encoding
+from clicktrail.encoding import FIRST, Encoding
 from clicktrail.rows import Rows
+from serving.blend import Blend, Met, Mixer
 from serving.endpoints import ENDPOINTS
-from serving.items import Items
+from serving.filters import Eligible
+from serving.items import ITEM, Items
 from serving.manifest import Manifest, RefusedError
 
 if TYPE_CHECKING:
@@ -44,7 +46,7 @@ class Golden:
 class Model:
     """What a bundle holds, loaded.
 
-    `items`: what a recommendation can name.
+    `items`: what a recommendation can name; `blend`: who joins the network in ranking them.
     """
 
     manifest: Manifest
@@ -54,6 +56,7 @@ class Model:
     session: ort.InferenceSession
     fallback: dict[str, Any]
     items: Items | None
+    blend: Blend | None
     golden: dict[str, Any]
 
     @classmethod
@@ -81,6 +84,8 @@ class Model:
             missing = ", ".join(sorted(set(interface["request"]) - taken))
             message = f"{manifest.tag}: the model reads {missing} of a request, which its endpoint does not take"
             raise RefusedError(message)
+        items = Items.load(folder, interface, encoding) if interface["items"] else None
+        described = interface.get("blend")  # bundles of before have none
         return cls(
             manifest=manifest,
             interface=interface,
@@ -88,7 +93,8 @@ class Model:
             declarations=tuple(one for one in declarations if one.name in used_views(encoding)),
             session=session,
             fallback=_json(folder / "fallback.json"),
-            items=Items.load(folder, interface, encoding) if interface["items"] else None,
+            items=items,
+            blend=Blend.load(folder, described, len(items)) if described and items else None,
             golden=_json(folder / "golden.json"),
         )
 
@@ -106,18 +112,47 @@ class Model:
 
     def run_rows(self, rows: Rows) -> np.ndarray:
         """What the model says of R rows: probabilities float32 [R], or query vectors of users float32 [R, D]."""
-        return self._said(self.encoding.encode(rows))
+        return self.run_met(rows)[0]
+
+    def run_met(self, rows: Rows) -> tuple[np.ndarray, Met | None]:
+        """The same, and the items of the rows' histories where a blend needs them."""
+        arrays = self.encoding.encode(rows)
+        return self._said(arrays), self._met(arrays)
+
+    def scores(
+        self, features: Mapping[str, Mapping[str, Any]], request: Mapping[str, Sequence[Any]], t: np.ndarray
+    ) -> np.ndarray:
+        """Scores of all outcomes for rows as in `run`: float32 [R, 1], or of all items float32 [R, I]."""
+        arrays = self.encoding.encode_lists(features, request, t)
+        said, met = self._said(arrays), self._met(arrays)
+        if self.items is None:
+            return said[:, None]
+        scores = said @ self.items.vectors.T + self.items.bias
+        if self.blend is None or met is None:
+            return scores
+        everything = Eligible(count=len(self.items), places=None, offset=self.items.bias)
+        spoken = Mixer(self.blend).mix(scores, met, everything, [np.zeros(0, np.int64)] * len(scores))
+        return np.log(scores / spoken[:, None])
 
     def _said(self, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
         return self.session.run(None, {name: arrays[name] for name in self._inputs})[0]
 
+    def _met(self, arrays: Mapping[str, np.ndarray]) -> Met | None:
+        if self.blend is None:
+            return None
+        view, column = self._item_column
+        ids = arrays[f"{view}__ids"][:, :, column]
+        return Met(np.maximum(ids - FIRST, -1), arrays[f"{view}__length"])
+
+    @cached_property
+    def _item_column(self) -> tuple[str, int]:
+        """The sequence that has items, and their column."""
+        spec = next(one for one in self.encoding.spec.sequences if ITEM in one.categories)
+        return spec.view, spec.id_columns.index(ITEM)
+
     @cached_property
     def _inputs(self) -> list[str]:
         return [one.name for one in self.session.get_inputs()]
-
-    def scores(self, said: np.ndarray) -> np.ndarray:
-        """What `run` said as scores of all outcomes: float32 [R, 1], or of all items float32 [R, I]."""
-        return said[:, None] if self.items is None else said @ self.items.vectors.T + self.items.bias
 
     def item_index(self) -> ItemIndex | None:
         """The index of a catalogue that is too large to be looked at whole."""

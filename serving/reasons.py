@@ -6,7 +6,7 @@ they are. All questions about a user are one run of the model.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from itertools import islice
 from typing import Any
@@ -15,10 +15,10 @@ import numpy as np
 
 from clicktrail.jagged import JaggedSequence
 from clicktrail.rows import Rows
+from serving.blend import Met
 from serving.decision import Read
 from serving.items import ITEM
 from serving.model import Model
-from serving.retrieval import Ranked
 
 _LOOKS_BACK = 16
 """Only so many of the items that a user met last are asked about: each costs a run of the model."""
@@ -29,27 +29,26 @@ _RUNS = 512
 _SHOWN = 2
 
 
-def because(model: Model, found: Read, row: int, query: np.ndarray, ranked: Ranked) -> list[list[dict[str, Any]]]:
+def because(
+    model: Model, found: Read, row: int, scores_of: Callable[[np.ndarray, Met | None], np.ndarray]
+) -> list[list[dict[str, Any]]]:
     """Of each recommended item up to two items of the user's history that contributed most to its score.
 
     Args:
         model: the bundle's.
         found: what was read.
         row: of which user.
-        query: the user's, float32 [D].
-        ranked: what is recommended to him, k items.
+        scores_of: from queries and histories to the scores of the k items that are recommended to him, [B, k].
 
     Returns:
         k lists of {"item_id", "contribution"}, largest first; what contributed nothing, or spoke against, is left out.
     """
-    assert model.items is not None  # noqa: S101 - items are recommended
     times = np.full(found.rows, found.moment.t, np.int64)
     rows = found.features.rows(model.encoding.spec, found.fields, times)
     most = max(1, min(_LOOKS_BACK, _RUNS // found.rows))
     met = list(islice(_met_last(rows.sequences.values(), row), most))
-    if not met:
-        return [[] for _ in ranked.places]
-    contribution = (query - model.run_rows(without(rows, row, met))) @ model.items.vectors[ranked.places].T
+    scores = scores_of(*model.run_met(without(rows, row, [None, *met])))
+    contribution = scores[0] - scores[1:]
     order = np.argsort(-contribution, axis=0, kind="stable")[:_SHOWN]
     return [
         [{ITEM: met[one], "contribution": float(mine[one])} for one in best if mine[one] > 0]
@@ -57,8 +56,8 @@ def because(model: Model, found: Read, row: int, query: np.ndarray, ranked: Rank
     ]
 
 
-def without(rows: Rows, row: int, items: list[str]) -> Rows:
-    """One of the rows, once for each of these items as if there had been no event about it."""
+def without(rows: Rows, row: int, items: Sequence[str | None]) -> Rows:
+    """One of the rows, once for each of these items as if there had been no event about it; None leaves it as it is."""
     times = len(items)
     return Rows(
         sequences={view: _sequence_without(one, row, items) for view, one in rows.sequences.items()},
@@ -68,11 +67,11 @@ def without(rows: Rows, row: int, items: list[str]) -> Rows:
     )
 
 
-def _sequence_without(sequence: JaggedSequence, row: int, items: list[str]) -> JaggedSequence:
+def _sequence_without(sequence: JaggedSequence, row: int, items: Sequence[str | None]) -> JaggedSequence:
     start, end, times = int(sequence.starts[row]), int(sequence.ends[row]), len(items)
     if ITEM not in sequence.values:
         return replace(sequence, starts=np.full(times, start), ends=np.full(times, end))
-    code = {item: place for place, item in enumerate(sequence.dictionaries[ITEM])}
+    code: dict[str | None, int] = {item: place for place, item in enumerate(sequence.dictionaries[ITEM])}
     mine = sequence.values[ITEM][start:end]
     kept = [start + np.flatnonzero(mine != code.get(item, -1 - len(code))) for item in items]
     ends, places = np.cumsum([len(one) for one in kept]), np.concatenate(kept)

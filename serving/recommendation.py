@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from serving import cold_start
-from serving.decision import Decision, Read, read, run, told
+from serving.blend import Met
+from serving.decision import Decision, Read, read, run_met, told
 from serving.diversity import POOL, spread
 from serving.endpoints import MAX_DIVERSE, MAX_DIVERSE_K, MAX_ITEMS
 from serving.features import LiveState
@@ -33,7 +35,7 @@ class Recommendation:
         self._with_items = [one.name for one in model.declarations if one.is_sequence and ITEM in one.fields]
         self._offers = LiveOffers(state.item_history, model.items)
         self._filters = Filters(model.items)
-        self._retrieval = Retrieval(model.items, model.item_index())
+        self._retrieval = Retrieval(model.items, model.item_index(), model.blend)
 
     def decide(self, request: dict[str, Any]) -> Decision:
         """The best items for one user or many, as the request wants them (serving/endpoints.py).
@@ -49,8 +51,8 @@ class Recommendation:
             eligible = self._filters.eligible(request["filters"], self._offers.at(found.moment.t))
         seen = [self._seen(found, row) if request["exclude_seen"] else _NOTHING for row in range(len(users))]
         unknown = cold_start.of_histories(self._model, found.features, users)
-        queries = np.zeros((len(users), 0)) if all(unknown) else run(self._model, found)
-        ranked = self._ranked(queries, unknown, request, eligible, seen)
+        queries, met = (np.zeros((len(users), 0)), None) if all(unknown) else run_met(self._model, found)
+        ranked = self._ranked(queries, met, unknown, request, eligible, seen)
         answers, outcomes = [], []
         for row, (reason, mine) in enumerate(zip(unknown, ranked, strict=True)):
             ids, scores = [self._items.ids[place] for place in mine.places.tolist()], mine.scores.tolist()
@@ -58,7 +60,8 @@ class Recommendation:
                 {ITEM: item, "score": score} for item, score in zip(ids, scores, strict=True)
             ]
             if request["reasons"]:
-                why = [[]] * len(items) if reason else because(self._model, found, row, queries[row], mine)
+                scored = partial(self._retrieval.scores_of, mine.places, eligible, seen[row])
+                why = [[]] * len(items) if reason else because(self._model, found, row, scored)
                 items = [{**item, "because_of": one} for item, one in zip(items, why, strict=True)]
             by = "popularity" if reason else "model"
             candidates = eligible.count - int(np.count_nonzero(eligible.among(seen[row])))
@@ -71,6 +74,7 @@ class Recommendation:
     def _ranked(
         self,
         queries: np.ndarray,
+        met: Met | None,
         unknown: list[str | None],
         request: Mapping[str, Any],
         eligible: Eligible,
@@ -83,7 +87,8 @@ class Recommendation:
         by_model, by_popularity = np.flatnonzero(known), np.flatnonzero(~known)
         found: dict[int, Ranked] = {}
         if len(by_model):
-            mine = self._retrieval.best(queries[by_model], wanted, eligible, [seen[row] for row in by_model])
+            his = None if met is None else met.rows(by_model)
+            mine = self._retrieval.best(queries[by_model], wanted, eligible, [seen[row] for row in by_model], his)
             found |= dict(zip(by_model.tolist(), mine, strict=True))
         if len(by_popularity):
             mine = self._retrieval.popular(wanted, eligible, [seen[row] for row in by_popularity])

@@ -7,8 +7,9 @@ Files of `export/`:
                     calibration, value, costs
   encoding.json     state of `clicktrail.encoding.Encoding`: `from_json`, then `encode_lists(features, request, t)`
   items.parquet, item_vectors.npy, and of a large catalogue items.usearch: next item only (training/export_items.py)
+  blend_*.npy       simple recommenders beside the network: next item only (training/export_blend.py)
   fallback.json     what to answer when nothing is known of the entity
-  golden.json       synthetic features and the answers that eager torch gave to them
+  golden.json       synthetic features and the answers that eager torch gave to them, of a blend all of it
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ import torch
 from clicktrail.contract import EVENT_COLUMNS
 from clicktrail.encoding import Encoding
 from clicktrail.value_table import ValueTable
+from training.blended import Blended, asked_with
+from training.export_blend import write_blend
 from training.export_items import EXACT_ITEMS, write_items
 from training.golden import golden_rows
 from training.model import NEXT_ITEM, SequenceModel, ServedModel
@@ -45,6 +48,7 @@ def export(
     value: ValueTable | None = None,
     costs: dict[str, dict[str, float]] | None = None,
     exact_items: int = EXACT_ITEMS,
+    blended: Blended | None = None,
 ) -> None:
     """Write the export of a fitted model into a folder.
 
@@ -57,6 +61,7 @@ def export(
         value: what the event is worth if it comes.
         costs: what acting on a score costs.
         exact_items: next item only: a catalogue of more gets an index.
+        blended: next item only: the simple recommenders that join the network.
     """
     folder.mkdir(parents=True, exist_ok=True)
     encoding = data.encoding
@@ -65,9 +70,10 @@ def export(
     items = {} if data.items is None else write_items(model, data, folder, exact_items=exact_items)
     decisions = {"value": None if value is None else value.to_json(), "costs": costs}
     described = interface(model, data, threshold=threshold, calibration=calibration) | items | decisions
+    described["blend"] = write_blend(blended, folder)
     (folder / "interface.json").write_text(json.dumps(described, indent=1))
     (folder / "fallback.json").write_text(json.dumps(fallback(data), indent=1))
-    (folder / "golden.json").write_text(json.dumps(golden(model, data), indent=1))
+    (folder / "golden.json").write_text(json.dumps(golden(model, data, blended), indent=1))
 
 
 def interface(
@@ -157,8 +163,11 @@ def example_inputs(encoding: Encoding) -> dict[str, np.ndarray]:
 # ---- golden answers
 
 
-def golden(model: SequenceModel, data: TrainingSet) -> dict[str, Any]:
-    """Synthetic features, as a server would read them, and eager torch's answers to each row alone."""
+def golden(model: SequenceModel, data: TrainingSet, blended: Blended | None = None) -> dict[str, Any]:
+    """Synthetic features, as a server would read them, and eager torch's answers to each row alone.
+
+    Scores of items are logits, and of a blend logarithms of its shares.
+    """
     rows = golden_rows(data)
     served = ServedModel(model, list(data.encoding.inputs())).eval()
     cases = []
@@ -169,6 +178,9 @@ def golden(model: SequenceModel, data: TrainingSet) -> dict[str, Any]:
         with torch.no_grad():
             out = served(*(torch.from_numpy(array) for array in inputs.values()))
             scores = model.scores(out)[0] if model.head == NEXT_ITEM else out[0]
+        if blended is not None and not blended.network_alone:
+            mixed = blended.shares(scores[None].numpy(), asked_with(data.encoding, inputs))
+            scores = torch.from_numpy(np.log(mixed[0]))
         answer: dict[str, Any] = {"score": float(scores)} if scores.ndim == 0 else _best(scores, data.items)
         cases.append({**row, "answer": answer})
     return {"tolerance": TOLERANCE, "cases": cases}
