@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from clicktrail.clock import moment as as_datetime
 from clicktrail.contract import ENTITY_KEYS, MICROSECONDS
-from serving.blend import Met
+from serving.blend_kernels import Met
 from serving.features import Features, LiveState, Moment
 from serving.model import Model
 

@@ -18,7 +18,8 @@ import onnxruntime as ort
 from clicktrail.declarations import Declaration, from_json
 from clicktrail.encoding import FIRST, Encoding
 from clicktrail.rows import Rows
-from serving.blend import Blend, Met, Mixer
+from serving.blend import Blend, Mixer
+from serving.blend_kernels import Met
 from serving.endpoints import ENDPOINTS
 from serving.filters import Eligible
 from serving.items import ITEM, Items

@@ -15,7 +15,7 @@ import numpy as np
 
 from clicktrail.jagged import JaggedSequence
 from clicktrail.rows import Rows
-from serving.blend import Met
+from serving.blend_kernels import Met
 from serving.decision import Read
 from serving.items import ITEM
 from serving.model import Model

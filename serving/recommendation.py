@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from serving import cold_start
-from serving.blend import Met
+from serving.blend_kernels import Met
 from serving.decision import Decision, Read, read, run_met, told
 from serving.diversity import POOL, spread
 from serving.endpoints import MAX_DIVERSE, MAX_DIVERSE_K, MAX_ITEMS

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from serving.blend import Blend, Met, Mixer
+from serving.blend import Blend, Mixer
+from serving.blend_kernels import Met
 from serving.filters import Eligible
 from serving.items import Items
 from serving.top_k import best
