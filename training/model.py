@@ -10,7 +10,7 @@ P pieces, I items.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from copy import deepcopy
+from copy import copy, deepcopy
 
 import numpy as np
 import torch
@@ -25,6 +25,7 @@ from training.encoders.base import Packing, starts
 from training.encoders.dropout import Dropout, dropout
 from training.encoders.log_bias import elapsed
 from training.heads import BinaryHead, Head
+from training.trees import Trees, read
 
 NEXT_ITEM, BINARY = "next_item", "binary"
 ITEM = "item_id"
@@ -165,6 +166,8 @@ class SequenceModel(nn.Module):
         super().__init__()
         self.head, self.spec, self.timed = head, encoding.spec, config.encoder.time_bias
         self.temperature, self.content = config.temperature, content
+        self.trees: Trees | None = None
+        self.trees_share = 0.0
         width, dropout = config.encoder.width, config.encoder.dropout
         views = [one.view for one in encoding.spec.sequences]
         self.events = nn.ModuleDict(
@@ -197,6 +200,16 @@ class SequenceModel(nn.Module):
             with torch.no_grad():
                 self.wide.bias.fill_(prior)
                 self.out.weight.mul_(0.1)
+
+    def add_trees(self, trees: Trees, share: float) -> None:
+        """Binary head: from now on `share` of the log-odds is said by trees."""
+        self.trees, self.trees_share = trees.to(self.wide.weight.device), share
+
+    def with_share(self, share: float) -> SequenceModel:
+        """The same weights and trees, the trees with another share: 0 is the network alone."""
+        same = copy(self)
+        same.trees_share = share
+        return same
 
     def compile_encoders(self) -> None:
         """Compile the encoders, where nearly all the work is; lengths and batch sizes stay free, weights keep names."""
@@ -235,7 +248,10 @@ class SequenceModel(nn.Module):
         out = self.out(self.join(joined))
         if self.head == NEXT_ITEM:
             return self._directed(out + h_QD[self._item_view], self.temperature)
-        return (out + self.wide(pieces)).squeeze(1)
+        logit = (out + self.wide(pieces)).squeeze(1)
+        if self.trees is None:
+            return logit
+        return torch.lerp(logit, self.trees(read(request_ids, request_numbers)), self.trees_share)
 
     def forward(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """Queries of a batch (see training/batches.py): numbers of the head, or q_QD for `item_vectors`.

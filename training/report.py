@@ -115,6 +115,7 @@ def _facts(run: Run) -> dict[str, Any]:
         "names": names,
         "paired": paired(metrics),
         "lower_is_better": {"brier", "ece"},
+        "parts": wording.part_rows(run),
         "confusion": None if run.ranking else _confusion(run),
         "choices": [] if run.ranking else _choices(run),
         "data": wording.flat(metrics.get("data") or {}),
