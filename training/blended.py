@@ -22,13 +22,13 @@ from training.baselines.own_history import OwnHistory
 from training.blend import Blend, Ints, Judged, Matrix, among_best, choose, distribution, flattened, ranks
 from training.evaluation import ranking_metrics
 from training.model import ITEM, SequenceModel
+from training.parts import NETWORK, TOGETHER, Parts
 from training.run_baselines import ranking_examples
 from training.scoring import best_of, in_order, logits, rank_of
 from training.training_set import TRAIN, VALIDATION, TrainingSet
 
-NETWORK, COVISITS, OWN, POPULARITY = "network", "covisitation", "own_history", "popularity"
+COVISITS, OWN, POPULARITY = "covisitation", "own_history", "popularity"
 SIMPLE = (COVISITS, OWN, POPULARITY)
-TOGETHER = "together"
 
 _JUDGES, _FEWEST_JUDGES, _SCORES = 10_000, 1_000, 4_000_000_000
 """So many validation examples choose the weights, at most; fewer where they would ask for more scores than that."""
@@ -73,6 +73,11 @@ class Blended:
         """Whether validation wants nothing beside the network."""
         return self.blend.weights[NETWORK] == 1
 
+    @property
+    def parts(self) -> Parts:
+        """What the model is made of."""
+        return Parts(weights=self.blend.weights, validation=self.validation, roots=self.blend.roots)
+
     def shares(self, logits_QI: Matrix, examples: RankingExamples) -> Matrix:
         """What the blend answers where the network gave these logits: float32 [Q, I], rows sum to one, none is 0."""
         weights, roots = self.blend.weights, self.blend.roots
@@ -84,6 +89,10 @@ class Blended:
             spoken += np.float32(weights[name]) * shares.any(1, keepdims=True)
         return np.asarray(mixed / spoken, np.float32)
 
+    def answers(self, logits_QI: Matrix, encoding: Encoding, inputs: dict[str, np.ndarray]) -> Matrix:
+        """`shares` where histories stand in the padded inputs of the model (`Encoding.inputs`)."""
+        return self.shares(logits_QI, asked_with(encoding, inputs))
+
     def predict(self, model: SequenceModel, data: TrainingSet, examples: Ints) -> dict[str, np.ndarray]:
         """The blend's answers, rows as in `examples`.
 
@@ -94,7 +103,8 @@ class Blended:
         parts = []
         for places, score_QI, target_Q in logits(model, data, examples):
             some, target = asked.take(places), target_Q.cpu().numpy()
-            mixed = self.shares(score_QI.cpu().numpy(), some)
+            scores = score_QI.cpu().numpy()
+            mixed = scores if self.network_alone else self.shares(scores, some)
             simple = self.companions.shares(some)
             simple[POPULARITY] = np.broadcast_to(simple[POPULARITY], mixed.shape)
             alone = [rank_of(score_QI, target_Q).cpu().numpy(), *(ranks(simple[name], target) for name in SIMPLE)]

@@ -7,30 +7,21 @@ of `Encoding.request`), so that a bundle needs nothing more.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 
 from training.evaluation import binary_metrics
 from training.model import SequenceModel
+from training.parts import NETWORK, TOGETHER, Parts
 from training.scoring import predict
 from training.training_set import TRAIN, VALIDATION, TrainingSet
 from training.trees import Trees, read
 
-NETWORK, TREES, TOGETHER = "network", "trees", "together"
+TREES = "trees"
 _SHARES = np.linspace(0, 1, 11)
 _MOST_ROUNDS, _PATIENCE = 600, 30
 _DEPTHS = (4, 6)
 _LEAST = 1e-7
-
-
-@dataclass(frozen=True, kw_only=True)
-class Parts:
-    """What a model is made of: `weights` by part; `validation`: the metric of each part alone and of them together."""
-
-    weights: dict[str, float]
-    validation: dict[str, float]
 
 
 def add_trees(model: SequenceModel, data: TrainingSet, metric: str, *, seed: int) -> Parts:

@@ -17,7 +17,7 @@ from __future__ import annotations
 import json
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -26,13 +26,14 @@ import torch
 from clicktrail.contract import EVENT_COLUMNS
 from clicktrail.encoding import Encoding
 from clicktrail.value_table import ValueTable
-from training.blended import Blended, asked_with
-from training.export_blend import write_blend
 from training.export_items import EXACT_ITEMS, write_items
 from training.golden import golden_rows
 from training.model import NEXT_ITEM, SequenceModel, ServedModel
 from training.training_set import TRAIN, TrainingSet
 from training.trees import CUSTOM_OPSETS
+
+if TYPE_CHECKING:
+    from training.blended import Blended  # needs scipy, which a machine that only fits networks need not have
 
 FORMAT = 1
 TOLERANCE = 1e-4
@@ -71,7 +72,11 @@ def export(
     items = {} if data.items is None else write_items(model, data, folder, exact_items=exact_items)
     decisions = {"value": None if value is None else value.to_json(), "costs": costs}
     described = interface(model, data, threshold=threshold, calibration=calibration) | items | decisions
-    described["blend"] = write_blend(blended, folder)
+    described["blend"] = None
+    if blended is not None:
+        from training.export_blend import write_blend
+
+        described["blend"] = write_blend(blended, folder)
     (folder / "interface.json").write_text(json.dumps(described, indent=1))
     (folder / "fallback.json").write_text(json.dumps(fallback(data), indent=1))
     (folder / "golden.json").write_text(json.dumps(golden(model, data, blended), indent=1))
@@ -181,8 +186,7 @@ def golden(model: SequenceModel, data: TrainingSet, blended: Blended | None = No
             out = served(*(torch.from_numpy(array) for array in inputs.values()))
             scores = model.scores(out)[0] if model.head == NEXT_ITEM else out[0]
         if blended is not None and not blended.network_alone:
-            mixed = blended.shares(scores[None].numpy(), asked_with(data.encoding, inputs))
-            scores = torch.from_numpy(np.log(mixed[0]))
+            scores = torch.from_numpy(np.log(blended.answers(scores[None].numpy(), data.encoding, inputs)[0]))
         answer: dict[str, Any] = {"score": float(scores)} if scores.ndim == 0 else _best(scores, data.items)
         cases.append({**row, "answer": answer})
     return {"tolerance": TOLERANCE, "cases": cases}

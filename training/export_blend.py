@@ -24,13 +24,13 @@ STARTS, NEIGHBOURS, CLOSENESS, POPULAR = (
 )
 
 
-def write_blend(blended: Blended | None, folder: Path) -> dict[str, Any] | None:
+def write_blend(blended: Blended, folder: Path) -> dict[str, Any] | None:
     """Write the files into a folder; gives what interface.json says of the blend, None where the network is alone.
 
     `weights` sum to one but for rounding; `roots`: by how many square roots each distribution is flattened; of the
     `last` events of a history (null: all that the model reads) the newest counts 1, the one before `decay`, and so on.
     """
-    if blended is None or blended.network_alone:
+    if blended.network_alone:
         return None
     weights, companions = blended.blend.weights, blended.companions
     arrays = {POPULAR: companions.popularity}

@@ -22,21 +22,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from clicktrail.publish import failpoint, point, publish_folder
-from training.boosted import TREES, Parts, add_trees, alone
 from training.config import RunConfig
 from training.decided import decide_on_validation
 from training.evaluation import binary_metrics, paired_bootstrap, ranking_metrics, share_of_gap
 from training.fit import Accelerator, Fitted, fit
+from training.joined import Joined, join
 from training.loggers import log_result
+from training.parts import PART, part_names
 from training.run_baselines import run_baseline
 from training.run_cost import cost_of, meter_of
-from training.scoring import predict
 from training.task import Task
 from training.training_set import TEST, TrainingSet
 
 Say = Callable[[str], None]
-PART = "part_"
-"""Begins the columns of what each part of the model answered alone: neither the model nor a baseline."""
 _ABANDONED_SECONDS = 7 * 86_400
 
 
@@ -102,15 +100,15 @@ def execute(
     say(f"{task.name}: {fitted.epochs} epochs, best validation {task.primary_metric} {fitted.best_metric:.4f}")
     failpoint("run.after_fit")
 
-    parts = join_trees(task, data, config, fitted, say)
-    clock.lap("trees")
+    joined = join(task, data, config, fitted.model, say)
+    clock.lap("parts")
     decided = decide_on_validation(task, data, fitted)
-    predictions = answers(task, data, fitted, truth, say)
+    predictions = answers(task, data, fitted, joined, truth, say)
     clock.lap("baselines")
     pq.write_table(predictions, place.aside / "predictions.parquet")
     metrics = measure(task, predictions, decided.threshold) | decided.worth(data, predictions)
-    if parts is not None:
-        metrics["parts"] |= {"weights": parts.weights, "validation": parts.validation}
+    if joined.parts is not None:
+        metrics["parts"] |= joined.parts.to_json()
     clock.lap("metrics")
 
     from training.export import export
@@ -123,6 +121,7 @@ def execute(
         calibration=decided.calibration,
         value=decided.value,
         costs=task.costs,
+        blended=joined.blended,
     )
     clock.lap("export")
     metrics |= {
@@ -182,23 +181,13 @@ def run_config(task: Task, data: TrainingSet, config: RunConfig) -> dict[str, An
     }
 
 
-def join_trees(task: Task, data: TrainingSet, config: RunConfig, fitted: Fitted, say: Say) -> Parts | None:
-    """Let boosted trees join the network of a binary task, as far as validation wants them."""
-    if task.head != "binary" or not config.hybrid:
-        return None
-    parts = add_trees(fitted.model, data, task.primary_metric, seed=config.seed)
-    worth = ", ".join(f"{name} {value:.4f}" for name, value in parts.validation.items())
-    say(f"{task.name}: trees have {parts.weights[TREES]:.0%} of the say, validation {task.primary_metric}: {worth}")
-    return parts
-
-
 # ---- answers and what they are worth
 
 
-def answers(task: Task, data: TrainingSet, fitted: Fitted, truth: Path | None, say: Say) -> pa.Table:
+def answers(task: Task, data: TrainingSet, fitted: Fitted, joined: Joined, truth: Path | None, say: Say) -> pa.Table:
     """One row a test example: what the model, its parts alone, baselines and oracle answered."""
     test = data.of(TEST)
-    found = predict(fitted.model, data, test)
+    found = joined.predict(fitted.model, data, test)
     columns: dict[str, Any] = {
         "example_id": data.example_id.take(pa.array(test)),
         "t": pa.array(data.t[test], pa.timestamp("us", tz="UTC")),
@@ -217,7 +206,7 @@ def answers(task: Task, data: TrainingSet, fitted: Fitted, truth: Path | None, s
         kind = "rank"
     else:
         columns["label"], columns["score"], kind = data.target[test], found["score"], "score"
-        columns |= {f"part_{name}": values for name, values in alone(fitted.model, data, test).items()}
+    columns |= {name: values for name, values in found.items() if name.startswith(PART)}
     for name in task.baselines:
         columns[f"{kind}_{name}"] = run_baseline(name, data, test)
         say(f"{task.name}: baseline {name} done")
@@ -279,11 +268,6 @@ def measure(task: Task, predictions: pa.Table, threshold: float | None) -> dict[
         share = share_of_gap(model[metric], best, out["oracle"][metric])
         out["share_of_gap_closed"] = share if np.isfinite(share) else None
     return out
-
-
-def part_names(predictions: pa.Table) -> list[str]:
-    """The parts of the model whose own answers were kept; none where the model is one."""
-    return [name.removeprefix(PART) for name in predictions.column_names if name.startswith(PART)]
 
 
 def revision() -> str:

@@ -28,12 +28,13 @@ from training.baselines import RankingExamples
 from training.baselines.covisitation import Chosen, Covisitation
 from training.baselines.own_history import OwnHistory
 from training.blend import Blend
-from training.blended import SIMPLE, TOGETHER, Blended, Companions, asked_with, blend_on_validation
+from training.blended import SIMPLE, Blended, Companions, asked_with, blend_on_validation
 from training.evaluation import ranking_metrics
 from training.export import export
 from training.export_blend import write_blend
 from training.fit import build_model
 from training.item_index import build_index
+from training.parts import TOGETHER
 from training.presets import preset
 from training.scoring import predict
 from training.training_set import TEST, TrainingSet

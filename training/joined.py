@@ -1,0 +1,54 @@
+"""What joins the network of a run: boosted trees in a binary task, simple recommenders in a next-item task.
+
+Each is fitted apart on the training range, and validation chooses what it has to say. What each part is worth alone
+stands in metrics.json under `parts`, and its own answers in columns `part_<name>` of predictions.parquet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from training.blended import Blended, blend_on_validation
+from training.boosted import add_trees, alone
+from training.config import RunConfig
+from training.model import SequenceModel
+from training.parts import PART, Parts
+from training.scoring import predict
+from training.task import Task
+from training.training_set import TrainingSet
+
+
+@dataclass(frozen=True, kw_only=True)
+class Joined:
+    """`parts`: of what the model is made, None where nobody was asked to join; `blended`: the recommenders that did."""
+
+    parts: Parts | None = None
+    blended: Blended | None = None
+
+    def predict(self, model: SequenceModel, data: TrainingSet, examples: np.ndarray) -> dict[str, np.ndarray]:
+        """The answers of all together as `training.scoring.predict` gives them, and `part_<name>` of each alone."""
+        if self.blended is not None:
+            found = self.blended.predict(model, data, examples)
+            parts = self.blended.blend.weights
+            return {PART + name if name in parts else name: values for name, values in found.items()}
+        own = alone(model, data, examples)
+        return predict(model, data, examples) | {PART + name: values for name, values in own.items()}
+
+
+def join(task: Task, data: TrainingSet, config: RunConfig, model: SequenceModel, say: Callable[[str], None]) -> Joined:
+    """Ask who may join the fitted network; trees become part of it."""
+    if not config.hybrid:
+        return Joined()
+    blended = None
+    if task.head == "binary":
+        parts = add_trees(model, data, task.primary_metric, seed=config.seed)
+    else:
+        blended = blend_on_validation(model, data, task.primary_metric)
+        parts = blended.parts
+    shares = ", ".join(f"{name} {share:.0%}" for name, share in parts.weights.items())
+    worth = ", ".join(f"{name} {value:.4f}" for name, value in parts.validation.items())
+    say(f"{task.name}: {shares} of the say; validation {task.primary_metric}: {worth}")
+    return Joined(parts=parts, blended=blended)
