@@ -24,7 +24,7 @@ from serving.manifest import RefusedError
 _ALL = 2**31 - 1
 _NONE = Neighbours(np.zeros(1, np.int64), np.zeros(0, np.int32), np.zeros(0, np.float32))
 _SILENT = Voice(0.0, 0, 0, 0.0)
-_SAME = np.zeros(0, np.int32)
+_SAME = np.zeros(0, np.int64)
 _TINY = 1e-30
 """In place of sums of nothing: what is multiplied by their inverse must stay finite, and -inf stay -inf."""
 
@@ -79,11 +79,11 @@ class Blend:
 
 
 class _Shown(NamedTuple):
-    """Of the items that may be shown: popularity [n], -inf where it may not, its sum, and columns (see `mix`)."""
+    """Of the items that may be shown: popularity [n], -inf where it may not, its sum, and what columns are (`mix`)."""
 
     popular: np.ndarray
     total: float
-    column: np.ndarray
+    items: np.ndarray
 
 
 class Mixer:
@@ -92,9 +92,8 @@ class Mixer:
     def __init__(self, blend: Blend) -> None:
         """Of one bundle."""
         self._blend, items = blend, len(blend.popular)
-        self._scratch = Scratch(np.zeros(items, np.float32), np.zeros(items, np.int32))
+        self._scratch = Scratch(np.zeros(items, np.float32), np.zeros(items + 1, np.int32))
         self._shown: WeakKeyDictionary[Eligible, _Shown] = WeakKeyDictionary()
-        self._column = np.full(items, -1, np.int32)
         self._sample = np.sort(np.random.default_rng(0).choice(items, min(SAMPLE, items), replace=False))
         self._most_popular = np.argsort(-blend.popular, kind="stable")[:SAMPLE]
 
@@ -116,7 +115,7 @@ class Mixer:
         for row, mine in enumerate(seen):
             if len(mine):
                 left[row] -= _sum(shown.popular[mine])
-        return self._mixed(logits, total, shown.popular, left, shown.column, met, seen)
+        return self._mixed(logits, total, shown.popular, left, shown.items, met, seen)
 
     def candidates(self, met: Met, count: int) -> np.ndarray:
         """Places that the others have for one user: his history, its neighbours, the `count` most popular; rising."""
@@ -159,9 +158,7 @@ class Mixer:
         peak = np.maximum(logits.max(initial=-np.inf), rest.max(initial=-np.inf))[None]
         total = self._powers(logits[None], peak).sum(1) + each * self._powers(rest[None], peak).sum(1)
         left = np.array([shown.total - _sum(shown.popular[seen])])
-        self._column[places] = np.arange(len(places))
-        spoken = self._mixed(logits[None], total, shown.popular[places], left, self._column, met, [seen[:0]])
-        self._column[places] = -1
+        spoken = self._mixed(logits[None], total, self._blend.popular[places], left, places, met, [seen[:0]])
         return float(spoken[0])
 
     def _powers(self, logits: np.ndarray, peak: np.ndarray) -> np.ndarray:
@@ -177,7 +174,7 @@ class Mixer:
         total: np.ndarray,
         popular: np.ndarray,
         left: np.ndarray,
-        column: np.ndarray,
+        items: np.ndarray,
         met: Met,
         seen: Sequence[np.ndarray],
     ) -> np.ndarray:
@@ -188,21 +185,19 @@ class Mixer:
             popular,
             (blend.popularity / np.maximum(left, _TINY)).astype(np.float32),
         )
-        columns = Columns(column, np.concatenate(seen), np.cumsum([0, *map(len, seen)]))
+        columns = Columns(items, np.concatenate(seen), np.cumsum([0, *map(len, seen)]))
         mix(powers, base, columns, met, blend.neighbours, blend.covisits, blend.own, self._scratch, spoken)
         return spoken
 
     def _of(self, eligible: Eligible) -> _Shown:
         found = self._shown.get(eligible)
         if found is None:
-            popular, column = self._blend.popular, _SAME
+            popular, items = self._blend.popular, _SAME
             if eligible.places is not None:
-                column = np.full(len(popular), -1, np.int32)
-                column[eligible.places] = np.arange(len(eligible.places))
-                popular = popular[eligible.places]
+                popular, items = popular[eligible.places], eligible.places
             elif eligible.offset is not None:
                 popular = np.where(np.isfinite(eligible.offset), popular, np.float32(-np.inf))
-            found = self._shown[eligible] = _Shown(popular, _sum(popular), column)
+            found = self._shown[eligible] = _Shown(popular, _sum(popular), items)
         return found
 
 

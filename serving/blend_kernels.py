@@ -11,6 +11,9 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
+_DENSE = 8
+"""From one item in so many on that has a sum, all are gone through."""
+
 
 class Voice(NamedTuple):
     """What one recommender may say: its weight (0: nothing) and by how many square roots its shares are flattened.
@@ -33,7 +36,7 @@ class Neighbours(NamedTuple):
 
 
 class Scratch(NamedTuple):
-    """Memory that is written anew for each user: `sums` float32 [I], all 0 between two users; `touched` int32 [I]."""
+    """Memory that is written anew for each user: `sums` float32 [I], all 0 between two; `touched` int32 [I + 1]."""
 
     sums: np.ndarray
     touched: np.ndarray
@@ -62,12 +65,12 @@ class Base(NamedTuple):
 
 
 class Columns(NamedTuple):
-    """`of`: int32 [I], the column of each item, -1 where it has none; empty where columns are items.
+    """`items`: int64 [n], the item of each column; empty where columns are items.
 
     `seen` int64: columns not to be shown to one user besides; `bounds` int64 [B + 1]: which of these are of whom.
     """
 
-    of: np.ndarray
+    items: np.ndarray
     seen: np.ndarray
     bounds: np.ndarray
 
@@ -97,7 +100,7 @@ def mix(
         scratch: memory.
         spoken: float32 [B]; the weights of these two are added where they said anything.
     """
-    popular = base.popular
+    popular, sums, touched = base.popular, scratch.sums, scratch.touched
     for row in range(len(shares)):
         mine, network, popularity = shares[row], base.network[row], base.popularity[row]
         for place in range(len(mine)):
@@ -106,71 +109,115 @@ def mix(
             mine[columns.seen[at]] = -np.inf
         codes = met.codes[row, : met.used[row]]
         if covisits.weight > 0:
-            count = _near(codes, neighbours, covisits, scratch)
-            if _add(mine, columns.of, covisits, scratch, count):
+            count = _near(codes, neighbours, covisits, sums, touched)
+            if _add(mine, columns.items, covisits, sums, touched[:count]):
                 spoken[row] += covisits.weight
         if own.weight > 0:
-            count = _met(codes, own, scratch)
-            if _add(mine, columns.of, own, scratch, count):
+            count = _met(codes, own, sums, touched)
+            if _add(mine, columns.items, own, sums, touched[:count]):
                 spoken[row] += own.weight
 
 
 @njit(cache=True)
-def _near(codes: np.ndarray, neighbours: Neighbours, voice: Voice, scratch: Scratch) -> int:
+def _near(codes: np.ndarray, neighbours: Neighbours, voice: Voice, sums: np.ndarray, touched: np.ndarray) -> int:
     """Sums of closeness to the last events; how many items have one."""
+    starts, places, closeness = neighbours.starts, neighbours.places, neighbours.closeness
     count = 0
     for age in range(min(len(codes), voice.last)):
         code = codes[len(codes) - 1 - age]
         if code < 0:
             continue
         weight = np.float32(voice.decay**age)
-        for at in range(neighbours.starts[code], neighbours.starts[code + 1]):
-            count = _sum(scratch, neighbours.places[at], weight * neighbours.closeness[at], count)
+        for at in range(starts[code], starts[code + 1]):
+            item = np.uint32(places[at])
+            touched[count] = item
+            count += sums[item] == 0  # in place of a branch, which nobody could foretell
+            sums[item] += weight * closeness[at]
     return count
 
 
 @njit(cache=True)
-def _met(codes: np.ndarray, voice: Voice, scratch: Scratch) -> int:
+def _met(codes: np.ndarray, voice: Voice, sums: np.ndarray, touched: np.ndarray) -> int:
     """Sums of what the last events count, by their item; how many items have one."""
     count = 0
     for age in range(min(len(codes), voice.last)):
-        code = codes[len(codes) - 1 - age]
-        if code >= 0:
-            count = _sum(scratch, code, np.float32(voice.decay**age), count)
+        code, value = codes[len(codes) - 1 - age], np.float32(voice.decay**age)
+        if code >= 0 and value > 0:  # very old events count nothing
+            touched[count] = code
+            count += sums[code] == 0
+            sums[code] += value
     return count
 
 
 @njit(cache=True)
-def _sum(scratch: Scratch, item: int, value: np.float32, count: int) -> int:
-    if value <= 0:  # so small that it is nothing
-        return count
-    if scratch.sums[item] == 0:
-        scratch.touched[count] = item
-        count += 1
-    scratch.sums[item] += value
-    return count
+def _add(mine: np.ndarray, items: np.ndarray, voice: Voice, sums: np.ndarray, touched: np.ndarray) -> bool:
+    """Add the flattened shares among what may be shown, and leave the sums empty; whether there are any."""
+    if len(items):
+        found = _add_at(mine, items, voice, sums)
+    elif len(touched) * _DENSE > len(mine):
+        found = _add_all(mine, voice, sums)
+    else:
+        found = _add_at_few(mine, touched, voice, sums)
+    for at in range(len(touched)):
+        sums[np.uint32(touched[at])] = 0
+    return found
+
+
+@njit(cache=True, fastmath={"reassoc"})
+def _add_all(mine: np.ndarray, voice: Voice, sums: np.ndarray) -> bool:
+    """Of all items, many of which have a sum: loops without branches."""
+    none = np.float32(-np.inf)
+    for _ in range(voice.roots):
+        for place in range(len(mine)):
+            sums[place] = np.sqrt(sums[place])
+    total = np.float32(0)
+    for place in range(len(mine)):
+        total += sums[place] if mine[place] > none else np.float32(0)
+    if total <= 0:
+        return False
+    scale = np.float32(voice.weight / total)
+    for place in range(len(mine)):
+        mine[place] += sums[place] * scale
+    return True
 
 
 @njit(cache=True)
-def _add(mine: np.ndarray, column: np.ndarray, voice: Voice, scratch: Scratch, count: int) -> bool:
-    """Add the flattened shares among what may be shown, and leave the scratch empty; whether there are any."""
+def _add_at_few(mine: np.ndarray, touched: np.ndarray, voice: Voice, sums: np.ndarray) -> bool:
+    """Of all items, few of which have a sum."""
     total = 0.0
-    for at in range(count):
-        item = scratch.touched[at]
-        value = scratch.sums[item]
-        scratch.sums[item] = 0
-        place = column[item] if len(column) else item
-        if place < 0 or mine[place] == -np.inf:
-            scratch.touched[at] = -1
-            continue
+    for at in range(len(touched)):
+        item = np.uint32(touched[at])
+        value = sums[item]
         for _ in range(voice.roots):
             value = np.sqrt(value)
-        scratch.sums[item] = value
-        total += value
-    for at in range(count):
-        item = scratch.touched[at]
-        if item >= 0:
-            place = column[item] if len(column) else item
-            mine[place] += np.float32(voice.weight * scratch.sums[item] / total)
-            scratch.sums[item] = 0
-    return total > 0
+        sums[item] = value
+        if mine[item] > -np.inf:
+            total += value
+    if total <= 0:
+        return False
+    scale = np.float32(voice.weight / total)
+    for at in range(len(touched)):
+        item = np.uint32(touched[at])
+        mine[item] += sums[item] * scale
+    return True
+
+
+@njit(cache=True)
+def _add_at(mine: np.ndarray, items: np.ndarray, voice: Voice, sums: np.ndarray) -> bool:
+    """Of some items."""
+    total = 0.0
+    for place in range(len(items)):
+        if mine[place] > -np.inf:
+            value = sums[items[place]]
+            for _ in range(voice.roots):
+                value = np.sqrt(value)
+            total += value
+    if total <= 0:
+        return False
+    scale = np.float32(voice.weight / total)
+    for place in range(len(items)):
+        value = sums[items[place]]
+        for _ in range(voice.roots):
+            value = np.sqrt(value)
+        mine[place] += value * scale
+    return True

@@ -23,6 +23,9 @@ STARTS, NEIGHBOURS, CLOSENESS, POPULAR = (
     "blend_popularity.npy",
 )
 
+_LEAST = np.float32(1e-20)
+"""The least closeness: what is nearly nothing must stay something when it fades."""
+
 
 def write_blend(blended: Blended, folder: Path) -> dict[str, Any] | None:
     """Write the files into a folder; gives what interface.json says of the blend, None where the network is alone.
