@@ -195,7 +195,7 @@ _RECOMMENDED: dict[str, Any] = {
             "type": "object",
             "properties": {
                 "item_id": _ITEM_ID,
-                "score": {"type": "number"},
+                "score": {"type": "number", "description": "logarithm of the item's share, or the network's logit"},
                 "because_of": {
                     "type": "array",
                     "description": "with reasons: items of the user's history, and by how much they raised the score",

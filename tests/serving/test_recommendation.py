@@ -11,6 +11,8 @@ import pytest
 
 from clicktrail.jagged import JaggedSequence
 from clicktrail.rows import Rows
+from serving.blend import Blend
+from serving.blend_kernels import Neighbours, Voice
 from serving.endpoints import ENDPOINTS, MAX_DIVERSE, MAX_DIVERSE_K, MAX_ITEMS
 from serving.features import LiveState
 from serving.manifest import read as read_manifest
@@ -34,6 +36,29 @@ def ask(server: Server, **request: Any) -> Any:  # noqa: ANN401 - JSON data
 def opened(bundles: Bundles) -> Predictor:
     model = Model.load(read_manifest(bundles.built["recommendation"].path))
     return Predictor(model, LiveState(replace(bundles.settings, clock="log"), model.declarations))
+
+
+def blended(bundles: Bundles) -> Predictor:
+    """The same bundle with a blend in it: c is near both a and b, e is the most popular."""
+    model = Model.load(read_manifest(bundles.built["recommendation"].path))
+    assert model.items is not None
+    a, b, c, e = model.items.in_order(["a", "b", "c", "e"]).tolist()
+    pairs = sorted([(a, c, 1.0), (b, c, 3.0), (b, a, 1.0)])
+    popular = np.full(5, 0.1, np.float32)
+    popular[e] = 0.6
+    blend = Blend(
+        network=Voice(0.25, 0, 0, 0.0),
+        covisits=Voice(0.4, 0, 2, 0.5),
+        own=Voice(0.25, 1, 100, 0.5),
+        popularity=0.1,
+        neighbours=Neighbours(
+            np.searchsorted([one for one, _, _ in pairs], np.arange(6)),
+            np.array([other for _, other, _ in pairs], np.int32),
+            np.array([near for _, _, near in pairs], np.float32),
+        ),
+        popular=popular,
+    )
+    return Predictor(replace(model, blend=blend), LiveState(replace(bundles.settings, clock="log"), model.declarations))
 
 
 def ids(answer: dict[str, Any]) -> list[str]:
@@ -163,3 +188,47 @@ def test_without_an_item_the_other_events_stay_as_they_were() -> None:
     assert found.scalars["count"].tolist() == [6.0] * 3
     assert found.scalars["rate"].tolist() == [[2.0, 3.0]] * 3
     assert (found.request, found.t.tolist()) == ({"user_id": ["bob"] * 3}, [20] * 3)
+
+
+def test_a_blend_ranks_by_shares_of_what_may_be_shown(bundles: Bundles) -> None:
+    """Ann met a, b, b. What is filtered out or seen is left out before shares are taken; scores are logarithms."""
+    predictor = blended(bundles)
+
+    def shares(**wished: Any) -> dict[str, float]:  # noqa: ANN401 - JSON data
+        answer = predictor.decide(parse(json.dumps({"user_id": "ann", **wished}).encode(), FIELDS)).answer
+        return {one["item_id"]: float(np.exp(one["score"])) for one in answer["items"]}
+
+    network = np.exp([1.5, 2.4, 0.3, 0.2, 0.1])  # once a, twice b, and their biases
+    network /= network.sum()
+    near = np.array([1.5, 0, 4.5, 0, 0]) / 6  # of the last two events, b and b, the older one half
+    own = np.sqrt([0.25, 1.5, 0, 0, 0])
+    own /= own.sum()
+    expected = 0.25 * network + 0.4 * near + 0.25 * own + 0.1 * np.array([0.1, 0.1, 0.1, 0.1, 0.6])
+    found = shares(k=5)
+    assert found == pytest.approx(dict(zip("abcde", expected.tolist(), strict=True)), rel=1e-5)
+    assert list(found) == sorted(found, key=lambda one: -found[one])
+    # c, d, e are left: his own items are not, so their weight goes to the others
+    left = shares(exclude_seen=True)
+    network = np.exp([0.3, 0.2, 0.1])
+    expected = 0.25 * network / network.sum() + 0.4 * np.array([1, 0, 0]) + 0.1 * np.array([0.1, 0.1, 0.6]) / 0.8
+    assert left == pytest.approx(dict(zip("cde", (expected / 0.75).tolist(), strict=True)), rel=1e-5)
+    assert shares(filters={"deny": ["a", "b"]}) == pytest.approx(left, rel=1e-5)
+    assert shares(filters={"allow": ["d"]}) == pytest.approx({"d": 1})
+
+
+def test_a_blend_says_because_of_what(bundles: Bundles) -> None:
+    """Without her views of b it would score less, and c more, whose neighbour a would be; alone as among others."""
+    predictor = blended(bundles)
+    body = {"users": ["bob", "nobody", "ann"], "k": 2, "reasons": True}
+    bob, nobody, ann = predictor.decide(parse(json.dumps(body).encode(), FIELDS)).answer["answers"]
+    assert ids(ann) == ["b", "c"]
+    assert [[why["item_id"] for why in one["because_of"]] for one in ann["items"]] == [["b"], []]
+    network = np.exp(0.4) / np.exp([1.5, 0.4, 0.3, 0.2, 0.1]).sum()
+    expected = ann["items"][0]["score"] - np.log(0.25 * network + 0.1 * 0.1)
+    assert ann["items"][0]["because_of"][0]["contribution"] == pytest.approx(expected, rel=1e-5)
+    assert nobody["answered_by"] == "popularity"
+    for name, among in (("ann", ann), ("bob", bob)):
+        alone = predictor.decide(parse(json.dumps({"user_id": name, "k": 2}).encode(), FIELDS)).answer
+        assert ids(alone) == ids(among)
+        assert [one["score"] for one in alone["items"]] == pytest.approx([one["score"] for one in among["items"]])
+    assert ids(predictor.decide(parse(b'{"user_id": "bob", "k": 2, "diversity": 0.5}', FIELDS)).answer)[0] == "e"
