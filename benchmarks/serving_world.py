@@ -172,6 +172,7 @@ def _leave_run(settings: Settings, size: Size) -> None:
         calibration=decided.calibration,
         value=decided.value,
         costs=task.costs,
+        blended=_blended(data) if data.items is not None else None,
     )
     facts = model.items.facts_I if data.items is not None else None
     # beside the run, not in it: what the obvious service loads (serving_peers/naive.py)
@@ -188,6 +189,16 @@ def _leave_run(settings: Settings, size: Size) -> None:
     (place.aside / "metrics.json").write_text(json.dumps(metrics))
     (place.aside / "model_card.md").write_text(f"# {task.name}\n\nNever fitted: of the serving benchmark.\n")
     run.publish(place)
+
+
+def _blended(data: Any) -> Any:  # noqa: ANN401 - a TrainingSet
+    """Everybody has a say: a network that was never fitted would have none on validation."""
+    from training.blend import Blend
+    from training.blended import Blended, fit_companions
+
+    weights = {"network": 0.6, "covisitation": 0.2, "own_history": 0.15, "popularity": 0.05}
+    blend = Blend(weights=weights, roots=dict.fromkeys(weights, 1))
+    return Blended(blend=blend, companions=fit_companions(data), validation={})
 
 
 def _whole_catalogue(data: Any, items: int) -> Any:  # noqa: ANN401 - a TrainingSet; training is imported late
