@@ -25,8 +25,6 @@ _ALL = 2**31 - 1
 _NONE = Neighbours(np.zeros(1, np.int64), np.zeros(0, np.int32), np.zeros(0, np.float32))
 _SILENT = Voice(0.0, 0, 0, 0.0)
 _SAME = np.zeros(0, np.int64)
-_TINY = 1e-30
-"""In place of sums of nothing: what is multiplied by their inverse must stay finite, and -inf stay -inf."""
 
 SAMPLE = 2_048
 """So many items stand for all that an index did not find, when shares are taken."""
@@ -163,7 +161,7 @@ class Mixer:
 
     def _powers(self, logits: np.ndarray, peak: np.ndarray) -> np.ndarray:
         """What shares of the network are in proportion to, in place: flattened, 1 at the peak."""
-        logits -= np.where(np.isfinite(peak), peak, 0)[:, None]
+        logits -= np.maximum(peak, np.finfo(np.float32).min)[:, None]  # where nothing may be shown: still -inf
         if self._blend.network.roots:
             logits *= np.float32(0.5**self._blend.network.roots)
         return np.exp(logits, out=logits)
@@ -180,12 +178,8 @@ class Mixer:
     ) -> np.ndarray:
         blend = self._blend
         spoken = np.full(len(powers), blend.network.weight + blend.popularity, np.float32)
-        base = Base(
-            (blend.network.weight / np.maximum(total, _TINY)).astype(np.float32),
-            popular,
-            (blend.popularity / np.maximum(left, _TINY)).astype(np.float32),
-        )
-        columns = Columns(items, np.concatenate(seen), np.cumsum([0, *map(len, seen)]))
+        base = Base(blend.network.weight, total, blend.popularity, popular, left)
+        columns = Columns(items, *_flat(seen))
         mix(powers, base, columns, met, blend.neighbours, blend.covisits, blend.own, self._scratch, spoken)
         return spoken
 
@@ -204,6 +198,13 @@ class Mixer:
 def _sum(popular: np.ndarray) -> float:
     """Of what may be shown."""
     return float(popular.sum(dtype=np.float64, where=popular > 0))
+
+
+def _flat(seen: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """One after the other, and where each begins and ends."""
+    if not any(map(len, seen)):  # as nearly always
+        return _SAME, np.zeros(len(seen) + 1, np.int64)
+    return np.concatenate(seen), np.cumsum([0, *map(len, seen)])
 
 
 def _array(folder: Path, name: str) -> np.ndarray:

@@ -11,6 +11,9 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
+_TINY = 1e-30
+"""In place of sums of nothing: what is multiplied by their inverse must stay finite, and -inf stay -inf."""
+
 _DENSE = 8
 """From one item in so many on that has a sum, all are gone through."""
 
@@ -56,12 +59,14 @@ class Met(NamedTuple):
 class Base(NamedTuple):
     """Who speaks of every item: `popular` float32 [n], -inf where an item may be shown to nobody.
 
-    `network`, `popularity`: what the shares of the network and these are multiplied by, float32 [B], above 0.
+    `network`, `popularity`: their weights; what their shares add up to: `total` float32 [B], `left` float64 [B].
     """
 
-    network: np.ndarray
+    network: float
+    total: np.ndarray
+    popularity: float
     popular: np.ndarray
-    popularity: np.ndarray
+    left: np.ndarray
 
 
 class Columns(NamedTuple):
@@ -102,7 +107,9 @@ def mix(
     """
     popular, sums, touched = base.popular, scratch.sums, scratch.touched
     for row in range(len(shares)):
-        mine, network, popularity = shares[row], base.network[row], base.popularity[row]
+        mine = shares[row]
+        network = np.float32(base.network / max(float(base.total[row]), _TINY))
+        popularity = np.float32(base.popularity / max(base.left[row], _TINY))
         for place in range(len(mine)):
             mine[place] = mine[place] * network + popular[place] * popularity
         for at in range(columns.bounds[row], columns.bounds[row + 1]):

@@ -127,21 +127,26 @@ def among_best(distributions: dict[str, Matrix], target: Ints, deep: int = 100) 
     among its best is not among the blend's.
 
     Args:
-        distributions: by recommender, float32 [n, items].
+        distributions: by recommender, float32 [n, items], or [1, items] where all examples have the same.
         target: int64 [n], -1 where the item is unknown.
         deep: how many of each.
     """
-    items = next(iter(distributions.values())).shape[1]
+    n, items = len(target), next(iter(distributions.values())).shape[1]
     deep = min(deep, items)
-    best = [np.argpartition(one, items - deep, axis=1)[:, items - deep :] for one in distributions.values()]
+    found = [np.argpartition(one, items - deep, axis=1)[:, items - deep :] for one in distributions.values()]
+    best = [np.broadcast_to(one, (n, deep)) for one in found]
     places = np.sort(np.column_stack([*best, np.maximum(target, 0)]), axis=1)
     again = np.nonzero(places[:, 1:] == places[:, :-1])
     return Judged(
-        distributions={name: np.take_along_axis(one, places, 1) for name, one in distributions.items()},
+        distributions={
+            name: one[0][places] if len(one) < n else np.take_along_axis(one, places, 1)
+            for name, one in distributions.items()
+        },
         target=np.where(target >= 0, (places < target[:, None]).sum(1), -1),
         banned=(again[0], again[1] + 1),
         totals={
-            name: np.stack([rooted(one, roots).sum(1) for roots in _ROOTS], 1) for name, one in distributions.items()
+            name: np.broadcast_to(np.stack([rooted(one, roots).sum(1) for roots in _ROOTS], 1), (n, len(_ROOTS)))
+            for name, one in distributions.items()
         },
     )
 

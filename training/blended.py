@@ -10,14 +10,15 @@ Shapes: Q queries, I items.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
 from clicktrail.encoding import FIRST, Encoding
 from training.baselines import RankingExamples, covisitation, own_history, popularity, subsample
-from training.baselines.covisitation import Covisitation, CovisitationConfig
+from training.baselines.covisitation import Covisitation
+from training.baselines.histories import strongest
 from training.baselines.own_history import OwnHistory
 from training.blend import Blend, Ints, Judged, Matrix, among_best, choose, distribution, flattened, ranks
 from training.evaluation import ranking_metrics
@@ -30,11 +31,11 @@ from training.training_set import TRAIN, VALIDATION, TrainingSet
 COVISITS, OWN, POPULARITY = "covisitation", "own_history", "popularity"
 SIMPLE = (COVISITS, OWN, POPULARITY)
 
-_JUDGES, _FEWEST_JUDGES, _SCORES = 10_000, 1_000, 4_000_000_000
+_JUDGES, _FEWEST_JUDGES, _SCORES = 10_000, 1_000, 200_000_000
 """So many validation examples choose the weights, at most; fewer where they would ask for more scores than that."""
 
-_PAIRS = 20_000_000
-"""So many neighbours of all items together are kept, at most: 8 bytes each in the bundle."""
+_PAIRS, _FEWEST_NEIGHBOURS = 20_000_000, 10
+"""So many neighbours of all items together are kept, 8 bytes each in the bundle, but at least so many of an item."""
 
 _LEAST = 1e-6
 """Popularity has at least this weight: it orders what nobody else speaks of, and changes nothing else."""
@@ -42,8 +43,12 @@ _LEAST = 1e-6
 
 @dataclass(frozen=True, kw_only=True)
 class Companions:
-    """The simple recommenders; `popularity` float32 [I]: how often each item is chosen, none of them 0."""
+    """The simple recommenders; `popularity` float32 [I]: how often each item is chosen, none of them 0.
 
+    `covisits` has no more neighbours than a bundle may hold; `whole` are all of them, which is the baseline.
+    """
+
+    whole: Covisitation
     covisits: Covisitation
     own: OwnHistory
     popularity: Matrix
@@ -165,10 +170,14 @@ def fit_companions(data: TrainingSet) -> Companions:
     assert data.items is not None  # noqa: S101 - next-item sets have items
     items = data.items.num_rows
     train, validation = (ranking_examples(data, data.of(split)) for split in (TRAIN, VALIDATION))
-    config = CovisitationConfig(neighbours=int(np.clip(_PAIRS // items, 20, CovisitationConfig().neighbours)))
+    whole = covisitation.fit(train, validation, items=items)
+    near = whole.similarity
+    if near.nnz > _PAIRS:
+        near = strongest(near.copy(), max(_PAIRS // items, _FEWEST_NEIGHBOURS))
     popular = popularity.fit(train, validation, items=items).scores
     return Companions(
-        covisits=covisitation.fit(train, validation, items=items, config=config),
+        whole=whole,
+        covisits=replace(whole, similarity=near),
         own=own_history.fit(validation, items=items),
         # an item that training knows of histories alone was never a target: it comes last, and is not impossible
         popularity=(popular + 0.01 * popular.mean() + 1e-6).astype(np.float32),
@@ -181,6 +190,5 @@ def judged(model: SequenceModel, data: TrainingSet, companions: Companions, exam
     blocks = []
     for places, score_QI, target_Q in logits(model, data, examples):
         parts = {NETWORK: softmax(score_QI.cpu().numpy()), **companions.shares(asked.take(places))}
-        parts[POPULARITY] = np.broadcast_to(parts[POPULARITY], parts[NETWORK].shape)
         blocks.append(among_best(parts, target_Q.cpu().numpy()))
     return blocks

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from training.blended import Blended, blend_on_validation
+from training.blended import COVISITS, Blended, blend_on_validation
 from training.boosted import add_trees, alone
 from training.config import RunConfig
 from training.model import SequenceModel
 from training.parts import PART, Parts
+from training.run_baselines import ranking_examples, run_baseline
 from training.scoring import predict
 from training.task import Task
 from training.training_set import TrainingSet
@@ -36,6 +37,12 @@ class Joined:
             return {PART + name if name in parts else name: values for name, values in found.items()}
         own = alone(model, data, examples)
         return predict(model, data, examples) | {PART + name: values for name, values in own.items()}
+
+    def baseline(self, name: str, data: TrainingSet, examples: np.ndarray) -> np.ndarray:
+        """As `training.run_baselines.run_baseline`; what was fitted for the blend already is not fitted again."""
+        if self.blended is not None and name == COVISITS:
+            return self.blended.companions.whole.ranks(ranking_examples(data, examples))
+        return run_baseline(name, data, examples)
 
 
 def join(task: Task, data: TrainingSet, config: RunConfig, model: SequenceModel, say: Callable[[str], None]) -> Joined:

@@ -29,7 +29,6 @@ from training.fit import Accelerator, Fitted, fit
 from training.joined import Joined, join
 from training.loggers import log_result
 from training.parts import PART, part_names
-from training.run_baselines import run_baseline
 from training.run_cost import cost_of, meter_of
 from training.task import Task
 from training.training_set import TEST, TrainingSet
@@ -208,7 +207,7 @@ def answers(task: Task, data: TrainingSet, fitted: Fitted, joined: Joined, truth
         columns["label"], columns["score"], kind = data.target[test], found["score"], "score"
     columns |= {name: values for name, values in found.items() if name.startswith(PART)}
     for name in task.baselines:
-        columns[f"{kind}_{name}"] = run_baseline(name, data, test)
+        columns[f"{kind}_{name}"] = joined.baseline(name, data, test)
         say(f"{task.name}: baseline {name} done")
     if truth is not None:
         columns[f"{kind}_oracle"] = oracle(truth, ids, "rank" if kind == "rank" else "p")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -84,14 +84,16 @@ def world(seed: int, count: int = COUNT, histories: list[list[int]] | None = Non
         roots=dict(zip(names, rng.integers(0, 3, 4).tolist(), strict=True)),
     )
     popularity = rng.exponential(size=count).astype(np.float32) + np.float32(0.01)
+    covisits = Covisitation(
+        similarity=near,
+        popularity=popularity.astype(np.float64),
+        chosen=Chosen(pair_decay=0.8, power=0.4, query_decay=0.7),
+        last=12,
+        exclude_seen=False,
+    )
     companions = Companions(
-        covisits=Covisitation(
-            similarity=near,
-            popularity=popularity.astype(np.float64),
-            chosen=Chosen(pair_decay=0.8, power=0.4, query_decay=0.7),
-            last=12,
-            exclude_seen=False,
-        ),
+        whole=covisits,
+        covisits=covisits,
         own=OwnHistory(decay=0.9, items=count),
         popularity=popularity,
     )
@@ -205,9 +207,8 @@ def test_a_large_catalogue_finds_what_the_blend_ranks_first(tmp_path: Path) -> N
                 roots=dict(zip(names, (1, 1, 0, 1), strict=True)),
             ),
             companions=Companions(
-                covisits=Covisitation(
-                    **{**vars(companions.covisits), "similarity": near, "popularity": popular.astype(np.float64)}
-                ),
+                whole=companions.whole,
+                covisits=replace(companions.covisits, similarity=near, popularity=popular.astype(np.float64)),
                 own=OwnHistory(decay=0.9, items=count),
                 popularity=popular,
             ),
