@@ -23,6 +23,7 @@ from training.content import ItemContent
 from training.encoders import build_encoder
 from training.encoders.base import Packing, starts
 from training.encoders.dropout import Dropout, dropout
+from training.encoders.fused import blocks, works
 from training.encoders.log_bias import elapsed
 from training.heads import BinaryHead, Head
 from training.trees import Trees, read
@@ -167,8 +168,9 @@ class SequenceModel(nn.Module):
         self.head, self.spec, self.timed = head, encoding.spec, config.encoder.time_bias
         self.temperature, self.content = config.temperature, content
         self.trees: Trees | None = None
-        self.trees_share = 0.0
-        width, dropout = config.encoder.width, config.encoder.dropout
+        self.trees_share, self.fused = 0.0, False
+        self.width = width = config.encoder.width
+        dropout = config.encoder.dropout
         views = [one.view for one in encoding.spec.sequences]
         self.events = nn.ModuleDict(
             {
@@ -216,6 +218,16 @@ class SequenceModel(nn.Module):
         for encoder in self.encoders.values():
             encoder.compile(dynamic=True)
 
+    def fuse_attention(self) -> str:
+        """Fuse the attention of packed rows, if this machine can; gives why it cannot, or nothing."""
+        device = next(self.parameters()).device
+        for encoder in self.encoders.values():
+            why = works(encoder, self.width, device) if encoder.fusable else ""
+            if why:
+                return why
+        self.fused = all(encoder.fusable for encoder in self.encoders.values())
+        return ""
+
     def states(
         self, view: str, ids_BLC: torch.Tensor, numbers_BLF: torch.Tensor, segment_BL: torch.Tensor | None = None
     ) -> torch.Tensor:
@@ -232,12 +244,13 @@ class SequenceModel(nn.Module):
 
     def packing(self, view: str, numbers_BLF: torch.Tensor, segment_BL: torch.Tensor | None) -> Packing:
         """How the rows of a batch are to be read; times come from the gaps that the numbers hold."""
+        seen = blocks(segment_BL) if self.fused and segment_BL is not None else None
         if not self.timed:
-            return Packing(segment_BL)
+            return Packing(segment_BL, None, seen)
         (one,) = (one for one in self.spec.sequences if one.view == view)
         gap_BL = numbers_BLF[:, :, one.number_columns.index("gap")]
         starts_BL = torch.arange(gap_BL.shape[1], device=gap_BL.device)[None] == 0
-        return Packing(segment_BL, elapsed(gap_BL, starts_BL if segment_BL is None else starts(segment_BL)))
+        return Packing(segment_BL, elapsed(gap_BL, starts_BL if segment_BL is None else starts(segment_BL)), seen)
 
     def query(
         self, h_QD: Mapping[str, torch.Tensor], request_ids: torch.Tensor, request_numbers: torch.Tensor
