@@ -12,13 +12,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from training.evaluation import ranking_metrics
+from training.evaluation import per_example
 
 Matrix = NDArray[np.float32]
 Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
 
 _SHARES = (0.0, 0.05, 0.1, 0.2, 0.3, 0.45, 0.6, 0.8)
 """What a recommender may have of the whole, tried one after the other while the rest keep their proportions."""
@@ -133,7 +135,8 @@ def among_best(distributions: dict[str, Matrix], target: Ints, deep: int = 100) 
     """
     n, items = len(target), next(iter(distributions.values())).shape[1]
     deep = min(deep, items)
-    found = [np.argpartition(one, items - deep, axis=1)[:, items - deep :] for one in distributions.values()]
+    # torch picks a few of many faster than numpy parts them
+    found = [torch.from_numpy(one).topk(deep, 1, sorted=False).indices.numpy() for one in distributions.values()]
     best = [np.broadcast_to(one, (n, deep)) for one in found]
     places = np.sort(np.column_stack([*best, np.maximum(target, 0)]), axis=1)
     again = np.nonzero(places[:, 1:] == places[:, :-1])
@@ -144,19 +147,27 @@ def among_best(distributions: dict[str, Matrix], target: Ints, deep: int = 100) 
         },
         target=np.where(target >= 0, (places < target[:, None]).sum(1), -1),
         banned=(again[0], again[1] + 1),
-        totals={
-            name: np.broadcast_to(np.stack([rooted(one, roots).sum(1) for roots in _ROOTS], 1), (n, len(_ROOTS)))
-            for name, one in distributions.items()
-        },
+        totals={name: np.broadcast_to(_totals(one), (n, len(_ROOTS))) for name, one in distributions.items()},
     )
 
 
-def choose(blocks: Sequence[Judged], *, metric: str = "ndcg@10", progress: bool = False) -> Blend:
+def _totals(shares: Matrix) -> Matrix:
+    """What each row of shares adds up to after no root, one, two: float32 [n, 3]."""
+    sums = []
+    for roots in _ROOTS:
+        shares = np.sqrt(shares) if roots else shares
+        sums.append(shares.sum(1))
+    return np.stack(sums, 1)
+
+
+def choose(blocks: Sequence[Judged], *, metric: str = "ndcg@10", sure: float = 0.0, progress: bool = False) -> Blend:
     """The weights whose blend has the best metric on validation.
 
     Args:
         blocks: the validation range in pieces, all with the same recommenders; the search starts from the first.
         metric: of `ranking_metrics`.
+        sure: a step is taken if what it gives is above so many of its standard errors: what only reorders what nobody
+            looks at here would count elsewhere, as where a user wants nothing that he has seen.
         progress: show a bar.
 
     Raises:
@@ -167,7 +178,7 @@ def choose(blocks: Sequence[Judged], *, metric: str = "ndcg@10", progress: bool 
         message = "a blend is chosen on validation examples, and there are none: give a longer history"
         raise ValueError(message)
     best = Blend(weights={name: float(name == names[0]) for name in names}, roots=dict.fromkeys(names, 0))
-    worth = -1.0
+    worth = per_example(metric, np.concatenate([one.ranks(best) for one in blocks]))
     steps = [name for _ in range(_ROUNDS) for name in names]
     for name in tqdm(steps, desc="blend", disable=not progress):
         others = best.without(name)
@@ -175,16 +186,17 @@ def choose(blocks: Sequence[Judged], *, metric: str = "ndcg@10", progress: bool 
             continue
         tried = [(share, roots) for roots in _ROOTS for share in _SHARES if share or not roots]
         found = _worth(name, others, tried, blocks, metric)
-        place = int(np.argmax(found))
-        if found[place] > worth:
+        place = int(np.argmax([one.mean() for one in found]))
+        gain = found[place] - worth
+        if gain.mean() > sure * gain.std() / len(gain) ** 0.5:
             best, worth = others.with_share(name, *tried[place]), found[place]
     return best
 
 
 def _worth(
     name: str, others: Blend, tried: Sequence[tuple[float, int]], blocks: Sequence[Judged], metric: str
-) -> list[float]:
-    """The metric of `others` with each tried share and flatness of one more."""
+) -> list[Floats]:
+    """The metric of `others` with each tried share and flatness of one more, of each example."""
     found: list[list[Ints]] = [[] for _ in tried]
     for block in blocks:
         rest = block.mixed(others)
@@ -193,4 +205,4 @@ def _worth(
             mixed = np.float32(1 - share) * rest
             mixed += np.float32(share) * flat[roots]
             found[place].append(ranks(mixed, block.target, block.banned))
-    return [ranking_metrics(np.concatenate(one))[metric] for one in found]
+    return [per_example(metric, np.concatenate(one)) for one in found]

@@ -34,6 +34,9 @@ SIMPLE = (COVISITS, OWN, POPULARITY)
 _JUDGES, _FEWEST_JUDGES, _SCORES = 10_000, 1_000, 200_000_000
 """So many validation examples choose the weights, at most; fewer where they would ask for more scores than that."""
 
+_SURE = 2.0
+"""Who joins must give more than so many standard errors: see `training.blend.choose`."""
+
 _PAIRS, _FEWEST_NEIGHBOURS = 20_000_000, 10
 """So many neighbours of all items together are kept, 8 bytes each in the bundle, but at least so many of an item."""
 
@@ -152,7 +155,7 @@ def blend_on_validation(model: SequenceModel, data: TrainingSet, metric: str, *,
     places = data.of(VALIDATION)
     most = int(np.clip(_SCORES // data.items.num_rows, _FEWEST_JUDGES, _JUDGES))
     blocks = judged(model, data, companions, places[subsample(len(places), most, 0)])
-    blend = choose(blocks, metric=metric, progress=progress)
+    blend = choose(blocks, metric=metric, sure=_SURE, progress=progress)
     names = list(blend.weights)
     tried = {name: Blend(weights={one: float(one == name) for one in names}, roots=blend.roots) for name in names}
     validation = {

@@ -40,9 +40,9 @@ def ranking_metrics(ranks: ArrayLike, ks: Sequence[int] = (10, 20)) -> dict[str,
     ranks = _checked_ranks(ranks)
     found: dict[str, float] = {}
     for k in ks:
-        found[f"ndcg@{k}"] = float(_per_example(f"ndcg@{k}", ranks).mean())
-        found[f"hit_rate@{k}"] = float(_per_example(f"hit_rate@{k}", ranks).mean())
-    found["mrr"] = float(_per_example("mrr", ranks).mean())
+        found[f"ndcg@{k}"] = float(per_example(f"ndcg@{k}", ranks).mean())
+        found[f"hit_rate@{k}"] = float(per_example(f"hit_rate@{k}", ranks).mean())
+    found["mrr"] = float(per_example("mrr", ranks).mean())
     return found
 
 
@@ -241,7 +241,7 @@ def _resample(
             message = f"groups holds {len(member)} entries for {n} examples"
             raise ValueError(message)
     if is_ranking(metric):
-        statistic = _mean_statistic([_per_example(metric, _checked_ranks(method)) for method in methods], member)
+        statistic = _mean_statistic([per_example(metric, _checked_ranks(method)) for method in methods], member)
     elif metric in {"auc", "average_precision"}:
         if labels is None:
             message = f"{metric} needs labels"
@@ -324,7 +324,7 @@ def _average_precision_of_cells(counts: NDArray[Any]) -> float:
     return float(positives @ precision) / all_positives
 
 
-def _per_example(metric: str, ranks: Ints) -> Floats:
+def per_example(metric: str, ranks: Ints) -> Floats:
     """A ranking metric before the mean, [n]."""
     if metric == "mrr":
         return 1.0 / ranks
