@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from training.baselines import RankingExamples, content, own_history
-from training.blend import Blend, Judged, choose, distribution, flattened, ranks
+from training.blend import Blend, Judged, among_best, choose, distribution, flattened, ranks
 
 
 def test_a_distribution_leaves_out_what_is_banned() -> None:
@@ -91,3 +91,42 @@ def test_items_that_share_what_is_rare_are_alike() -> None:
     assert scores[1] > scores[2] > 0
     assert scores[0] == 0
     assert scores[5] == 0
+
+
+def test_the_best_of_each_rank_as_all_do() -> None:
+    """Of the best items of each and the target alone, every blend gives the target its rank among all, near the top."""
+    rng = np.random.default_rng(0)
+    n, items = 40, 300
+    parts = {
+        "one": distribution(rng.exponential(size=(n, items)).astype(np.float32) ** 4),
+        "other": distribution((rng.random((n, items)) * (rng.random((n, items)) < 0.05)).astype(np.float32)),
+        "everybody's": distribution(rng.exponential(size=(1, items)).astype(np.float32)),
+    }
+    whole = parts | {"everybody's": np.repeat(parts["everybody's"], n, 0)}
+    target = rng.integers(-1, items, n)
+    few = among_best(parts, target, deep=40)
+    for weights, roots in (((1.0, 0.0, 0.0), (1, 0, 0)), ((0.4, 0.5, 0.1), (2, 0, 1)), ((0.1, 0.2, 0.7), (0, 1, 2))):
+        names = list(parts)
+        blend = Blend(weights=dict(zip(names, weights, strict=True)), roots=dict(zip(names, roots, strict=True)))
+        expected, found = ranks(blend.scores(whole), target), few.ranks(blend)
+        near = expected <= 20
+        assert (found[near] == expected[near]).all()
+        assert (found[~near] > 20).all()
+
+
+def test_what_gives_nothing_sure_has_no_say() -> None:
+    """A step that helps a few by chance is taken where any gain counts, and not where it has to be sure."""
+    rng = np.random.default_rng(1)
+    target = rng.integers(50, size=300)
+    good = rng.random((300, 50)).astype(np.float32)
+    good[np.arange(300), target] += np.float32(0.5)
+    good[0, target[0]] = 0.01
+    lucky = np.zeros((300, 50), np.float32)
+    lucky[0, target[0]] = 1
+    parts = {"good": distribution(good), "lucky": lucky}
+    assert choose([Judged(distributions=parts, target=target)]).weights["lucky"] > 0
+    assert choose([Judged(distributions=parts, target=target)], sure=2).weights == {"good": 1.0, "lucky": 0.0}
+    # half the users are known to one more alone: that is sure
+    parts["knows"] = distribution(rng.random((300, 50)).astype(np.float32))
+    parts["knows"][::2] = np.eye(50, dtype=np.float32)[target[::2]]
+    assert choose([Judged(distributions=parts, target=target)], sure=2).weights["knows"] > 0
