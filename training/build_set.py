@@ -118,6 +118,7 @@ def inputs_digest(task: Task, config: RunConfig, log_digest: str, declared: list
             here / "split.py",
             here / "labels.py",
             here / "tasks" / f"{task.name}.py",
+            here / "tasks" / "_weekly.py",
             *sorted((here.parent / "clicktrail").rglob("*.py")),
         )
     ]

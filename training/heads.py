@@ -42,8 +42,12 @@ class Head(nn.Module):
         raise NotImplementedError
 
     def predict(self, out: torch.Tensor) -> torch.Tensor:
-        """The prediction, float32 [Q] or [Q, columns]."""
+        """The prediction, float32 (of float64 numbers: float64) [Q] or [Q, columns]."""
         raise NotImplementedError
+
+    def answers(self, out: torch.Tensor) -> torch.Tensor:
+        """The prediction and what else its likelihood needs (training/head_metrics.py), as float64 where `out` is."""
+        return self.predict(out)
 
     def start(self, target: torch.Tensor) -> torch.Tensor:
         """Where the bias of the numbers starts, float32 [outputs]: what the training targets say as one."""
@@ -125,9 +129,13 @@ class CountHead(Head):
 
     def predict(self, out: torch.Tensor) -> torch.Tensor:
         """Expected count, and probability of at least one."""
-        mean, shape = _logs(out.float())
+        mean, shape = _logs(_wide(out))
         some = 1 - (-shape.exp() * F.softplus(mean - shape)).exp()  # none at all: (r / (r + mean)) ^ r
         return torch.stack([mean.exp(), some], -1)
+
+    def answers(self, out: torch.Tensor) -> torch.Tensor:
+        """Expected count, probability of at least one, shape."""
+        return torch.cat([self.predict(out), _logs(_wide(out))[1].exp()[:, None]], -1)
 
     def start(self, target: torch.Tensor) -> torch.Tensor:
         """Logs of mean and shape by their moments; where counts spread no more than Poisson, a large shape."""
@@ -207,7 +215,7 @@ class TimeHead(Head):
 
     def _rates(self, out_QK1: torch.Tensor) -> torch.Tensor:
         """Rates by the day."""
-        return out_QK1.float().clamp(-_LARGEST, _LARGEST).exp() / self.width_K1
+        return _wide(out_QK1).clamp(-_LARGEST, _LARGEST).exp() / self.width_K1
 
     def _by_edge(self, out_QK1: torch.Tensor) -> torch.Tensor:
         """Expected events up to each edge, [Q, K]."""
@@ -222,6 +230,11 @@ def head_of(manifest: Mapping[str, Any]) -> Head:
     if kind == "time":
         return TimeHead(manifest["edges"])
     return CountHead() if kind == "count" else BinaryHead()
+
+
+def _wide(out: torch.Tensor) -> torch.Tensor:
+    """As float32, where it is not wider: under autocast numbers come in half of it."""
+    return out if out.dtype == torch.float64 else out.float()
 
 
 def _logs(out_Q2: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
