@@ -224,8 +224,8 @@ def _check(task: Task, part: int, label: np.ndarray) -> None:
     name = ("training", *SPLITS[1:])[part]
     if len(label) < _LEAST or (task.head != "next_item" and not differ(task.head, label)):
         message = (
-            f"task {task.name!r}: the {name} range holds {len(label)} examples{said(task.head, label)}; at least {_LEAST} "
-            "and more than one answer are needed: ingest a longer history or more users"
+            f"task {task.name!r}: the {name} range holds {len(label)} examples{said(task.head, label)}; at least "
+            f"{_LEAST} and more than one answer are needed: ingest a longer history or more users"
         )
         raise ValueError(message)
 

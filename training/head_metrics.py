@@ -124,7 +124,7 @@ def _count_likelihoods(labels: Ints, answers: Floats) -> Floats:
     import torch
 
     def gammaln(values: Floats) -> Floats:
-        found: Floats = torch.lgamma(torch.from_numpy(values)).numpy()  # a GPU machine that fits may lack scipy
+        found: Floats = torch.lgamma(torch.tensor(values)).numpy()  # a GPU machine that fits may lack scipy
         return found
 
     count, mean, shape = labels.astype(np.float64), np.maximum(answers[:, 0], _LEAST), answers[:, 2]
@@ -170,7 +170,7 @@ def restricted_mean(edges: Floats, answers: Floats) -> Floats:
 def concordance(labels: Floats, risk: Floats) -> float:
     """Harrell's C: of pairs of which one was seen to happen before the other, where it had the higher risk.
 
-    Equal risks are half a hit. Cut off at the moment when the other happened, an example outlived it. NaN without pairs.
+    Equal risks are half a hit. Cut off at the moment when the other happened, an example outlived it. NaN: no pairs.
     """
     level = np.unique(risk, return_inverse=True)[1]
     order = np.lexsort((labels[:, 1], -labels[:, 0]))  # the longest first; of equal times the cut off first
@@ -223,7 +223,9 @@ def _hits(time: np.ndarray, seen: np.ndarray, level: np.ndarray) -> tuple[float,
         end = begin
         while end < len(time) and time[end] == time[begin]:
             end += 1
-        for asked in range(2):  # those cut off at this moment outlive those it happened to, who do not outlive each other
+        for asked in range(
+            2
+        ):  # those cut off at this moment outlive those it happened to, who do not outlive each other
             for place in range(begin, end):
                 if seen[place] and asked == 1:
                     lower, at = 0, level[place]

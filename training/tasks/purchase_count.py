@@ -56,4 +56,6 @@ TASK = Task(
     ),
     baselines=("mean_count", "gradient_boosting"),
     gates={"auc_of_any": 0.55},
+    validation=0.1,
+    test=0.1,
 )

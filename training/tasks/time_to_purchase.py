@@ -1,4 +1,4 @@
-"""When will the user buy next? Asked every week of every user who did something lately; who has not bought yet counts."""
+"""When will the user buy next? Asked every week of every user who did something lately."""
 
 from __future__ import annotations
 
@@ -59,4 +59,6 @@ TASK = Task(
     ),
     baselines=("constant_hazards", "gradient_boosting"),
     gates={"concordance": 0.55},
+    validation=0.12,  # of weekly questions a range must hold one
+    test=0.12,
 )
