@@ -178,7 +178,8 @@ def pick(task: Task, config: RunConfig, table: pa.Table, parts: TimeSplit) -> Ex
             these = np.sort(rng.choice(these, limit, replace=False))
         rows.append(these)
         _check(task, part, label[these])
-    picked, classes = np.concatenate(rows), ()
+    picked = np.concatenate(rows)
+    classes: tuple[str, ...] = ()
     if task.head == "multiclass":
         classes = classes_of(label[rows[TRAIN]])
         label = class_codes(label, classes)

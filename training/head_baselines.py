@@ -81,8 +81,8 @@ def _last_types(data: TrainingSet) -> Ints:
 
 
 def _boosted_classes(data: TrainingSet, wanted: Ints) -> Floats:
-    """Trees by class; a class that training knows and validation does not is no obstacle."""
-    values, labels = _scalars(data), data.target
+    """Trees by class, on the aggregates and the last action: without that they are below the table above."""
+    values, labels = np.column_stack([_scalars(data), _last_types(data)]), data.target
     classes = len(data.manifest["classes"])
     known = data.of(VALIDATION)[labels[data.of(VALIDATION)] >= 0]
     fits = [_matrix(values[places], labels[places]) for places in (data.of(TRAIN), known)]

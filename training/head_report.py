@@ -51,7 +51,7 @@ def _class_figures(classes: list[str], labels: NDArray[Any], answers: Floats) ->
 def _count_figures(labels: NDArray[Any], answers: dict[str, Floats]) -> dict[str, str]:
     names = [str(count) for count in range(_COUNTS)] + [f"{_COUNTS}+"]
     observed = np.bincount(np.minimum(labels, _COUNTS), minlength=_COUNTS + 1) / len(labels)
-    shares = {OBSERVED: observed} | {name: _shares(one) for name, one in answers.items()}
+    shares = {OBSERVED: observed.tolist()} | {name: _shares(one) for name, one in answers.items()}
     figures = {"counts": pictures.grouped(names, shares, x="count", y="share of examples")}
     some = (labels > 0).astype(np.int64)
     if 0 < some.sum() < len(some):
@@ -59,13 +59,13 @@ def _count_figures(labels: NDArray[Any], answers: dict[str, Floats]) -> dict[str
     return figures
 
 
-def _shares(answers: Floats) -> Floats:
-    """Share of each count that a method expects among all examples, [_COUNTS + 1]."""
+def _shares(answers: Floats) -> list[float]:
+    """Share of each count that a method expects among all examples, and of all larger ones."""
     chance = [
-        np.exp(log_likelihoods({"head": "count"}, np.full(len(answers), count), answers)).mean()
+        float(np.exp(log_likelihoods({"head": "count"}, np.full(len(answers), count), answers)).mean())
         for count in range(_COUNTS)
     ]
-    return np.array([*chance, max(0.0, 1 - sum(chance))])
+    return [*chance, max(0.0, 1 - sum(chance))]
 
 
 def _time_figures(run: Run, labels: Floats, answers: dict[str, Floats]) -> dict[str, str]:

@@ -31,8 +31,8 @@ class TrainingSet:
     [R]: the label, or the position of item or class (-1: one that training had not seen), of time tasks float64 [R, 2]:
     seconds, and 1 where it happened then, 0 where it had not yet; `split` int8 [R]; `t` int64 [R], microseconds UTC;
     `entity` int64 [R]: queries of one entity share a history; `example_id` string [R]. `items`: next item only, a
-    row an output position: item_id, category_id, price_minor, popularity. `value` int64 [R]: what came after each example, in
-    minor units, where the task asks for it.
+    row an output position: item_id, category_id, price_minor, popularity. `value` int64 [R]: what came after each
+    example, in minor units, where the task asks for it.
     """
 
     manifest: dict[str, Any]

@@ -13,7 +13,7 @@ LOWER_IS_BETTER = {"brier", "ece", "deviance", "rmse", "mae"}
 """Metrics by their name before an `@`."""
 
 _EXPLAINED = {
-    "log_likelihood": "mean logarithm of the probability (of a time: density by the day) that was given to what happened",
+    "log_likelihood": "mean logarithm of the probability (of a time: density by the day) given to what happened",
     "macro_precision": "share of right ones among those called a class, the mean over classes",
     "macro_recall": "share of a class that is called so, the mean over classes",
     "macro_f1": "balance of precision and recall, the mean over classes",
