@@ -1,9 +1,4 @@
-"""Answers of classes, counts and times on the test examples, and what they are worth: a run's part of these heads.
-
-`predictions.parquet`: `label` (position among `classes` of metrics.json, -1: training had not seen it) or count, of
-times `seconds`, `seen` and `watched` (seconds); `score` and `score_<method>`, lists as in training/head_metrics.py; of
-times also `median`, the model's seconds.
-"""
+"""Answers of classes, counts and times on the test examples, and what they are worth: a run's part of these heads."""
 
 from __future__ import annotations
 
@@ -12,21 +7,16 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from training.evaluation import LOG_LIKELIHOOD, paired_bootstrap
 from training.head_baselines import head_baseline
 from training.head_metrics import log_likelihoods, metrics_of
+from training.head_predictions import SCORE, answers_in, labels_in, lists
 from training.model import SequenceModel
 from training.scoring import predict
 from training.split import TimeSplit
 from training.task import Task
 from training.training_set import TEST, TrainingSet
-
-HEADS = ("multiclass", "count", "time")
-SCORE = "score"
-
-Floats = NDArray[np.float64]
 
 
 def head_answers(task: Task, data: TrainingSet, model: SequenceModel, say: Callable[[str], None]) -> dict[str, Any]:
@@ -82,27 +72,3 @@ def score_columns(described: dict[str, Any]) -> list[str]:
     if described["head"] == "count":
         return ["expected", "at least one", "shape"]
     return [f"by {edge:g} s" for edge in described["edges"]]
-
-
-def labels_in(head: str, predictions: pa.Table) -> NDArray[Any]:
-    """Labels [n], of times [n, 2]."""
-    if head == "time":
-        return np.stack([predictions["seconds"].to_numpy(), predictions["seen"].to_numpy().astype(np.float64)], 1)
-    labels: NDArray[Any] = predictions["label"].to_numpy()
-    return labels
-
-
-def answers_in(predictions: pa.Table) -> dict[str, Floats]:
-    """Answers [n, P] by method; the model's under the empty name."""
-    names = [name for name in predictions.column_names if name == SCORE or name.startswith(f"{SCORE}_")]
-    return {name.removeprefix(SCORE).removeprefix("_"): _matrix(predictions[name]) for name in names}
-
-
-def lists(answers: Floats) -> pa.Array:
-    """[n, P] as a column of lists."""
-    return pa.FixedSizeListArray.from_arrays(pa.array(answers.ravel()), answers.shape[1]).cast(pa.list_(pa.float64()))
-
-
-def _matrix(column: pa.ChunkedArray) -> Floats:
-    flat = column.combine_chunks().flatten().to_numpy()
-    return flat.reshape(len(column), -1)

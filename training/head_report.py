@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from training import pictures, wording
 from training.evaluation import LOG_LIKELIHOOD, calibration_curve, intervals
-from training.head_answers import answers_in, labels_in
 from training.head_metrics import confusion, kaplan_meier, log_likelihoods
+from training.head_predictions import answers_in, labels_in
 from training.run_record import MODEL, Run
 
 Floats = NDArray[np.float64]

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from clicktrail.publish import publish_bytes
 from training import pictures, wording
 from training.evaluation import calibration_curve, intervals, ranking_metrics
-from training.head_answers import HEADS
+from training.head_predictions import HEADS
 from training.head_report import head_figures
 from training.page import render
 from training.run_record import METRICS_FILE, MODEL, ORACLE, Run, paired, question, read_metrics, read_run, standing

@@ -26,7 +26,8 @@ from training.config import RunConfig
 from training.decided import decide_on_validation
 from training.evaluation import binary_metrics, paired_bootstrap, ranking_metrics, share_of_gap
 from training.fit import Accelerator, Fitted, fit
-from training.head_answers import HEADS, head_answers, head_measures
+from training.head_answers import head_answers, head_measures
+from training.head_predictions import HEADS
 from training.loggers import log_result
 from training.run_baselines import run_baseline
 from training.run_cost import cost_of, meter_of
