@@ -52,7 +52,7 @@ def _count_figures(labels: NDArray[Any], answers: dict[str, Floats]) -> dict[str
     names = [str(count) for count in range(_COUNTS)] + [f"{_COUNTS}+"]
     observed = np.bincount(np.minimum(labels, _COUNTS), minlength=_COUNTS + 1) / len(labels)
     shares = {OBSERVED: observed.tolist()} | {name: _shares(one) for name, one in answers.items()}
-    figures = {"counts": pictures.grouped(names, shares, x="count", y="share of examples")}
+    figures = {"counts": pictures.grouped(names, shares, x="count", y="share of examples", falling=True)}
     some = (labels > 0).astype(np.int64)
     if 0 < some.sum() < len(some):
         figures["calibration"] = pictures.calibration(calibration_curve(some, answers[MODEL][:, 1]), rare=False)
@@ -74,7 +74,7 @@ def _time_figures(run: Run, labels: Floats, answers: dict[str, Floats]) -> dict[
     at = np.linspace(0, min(float(edges[-1]), float(watched.max())), _POINTS)
     curves = {OBSERVED: (at / _DAY, kaplan_meier(labels, at))}
     curves |= {name: (at / _DAY, _survival(edges, one, at)) for name, one in answers.items()}
-    figures = {"survival": pictures.lines(curves, x="days", y="share still waiting", unit=False, legend="upper right")}
+    figures = {"survival": pictures.lines(curves, x="days", y="share still waiting", unit=False, legend="lower left")}
     fully = np.flatnonzero(edges <= watched.min())
     if not len(fully):
         return figures

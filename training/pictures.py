@@ -151,8 +151,10 @@ def lines(
 
 
 @styled
-def grouped(bins: Sequence[str], series: Mapping[str, Sequence[float]], *, x: str, y: str) -> str:
-    """One group of bars a bin, one bar a method."""
+def grouped(
+    bins: Sequence[str], series: Mapping[str, Sequence[float]], *, x: str, y: str, falling: bool = False
+) -> str:
+    """One group of bars a bin, one bar a method; where the bars are `falling` the legend stands at the right."""
     figure, axes = new_figure(_SMALL)
     colour = colours(list(series))
     width = 0.8 / len(series)
@@ -174,7 +176,8 @@ def grouped(bins: Sequence[str], series: Mapping[str, Sequence[float]], *, x: st
     axes.set_ylim(0, axes.get_ylim()[1] * 1.18)  # room for the legend
     axes.set_xlabel(x)
     axes.set_ylabel(y)
-    axes.legend(ncols=len(series), loc="upper center", columnspacing=1.0, handlelength=1.2)
+    where, columns = ("upper right", 1) if falling else ("upper center", len(series))
+    axes.legend(ncols=columns, loc=where, columnspacing=1.0, handlelength=1.2)
     return svg(figure, f"{y} by {x}")
 
 
