@@ -55,10 +55,10 @@ def random_sequence(rng: np.random.Generator, lengths: np.ndarray, ends_at: np.n
     return out
 
 
-def made_labels(head: str, views: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Labels of the form of each head (training/labels.py) that follow from how many views there were, not quite."""
+def made_labels(head: str, views: np.ndarray, viewed: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Labels of the form of each head (training/labels.py), from how many views there were and whether one was last."""
     if head == "multiclass":
-        return np.where(rng.random(len(views)) < 0.2, rng.integers(0, 4, len(views)), np.minimum(views // 16, 3))
+        return np.where(rng.random(len(views)) < 0.2, rng.integers(0, 4, len(views)), 2 * viewed)
     if head == "count":
         return rng.poisson(views / 15)
     if head == "time":
@@ -80,6 +80,7 @@ def make_set(name: str, rows: int = 600, seed: int = 0) -> TrainingSet:
             last = [row[-1] if row else ITEMS[0] for row in lists.get("item_id", [])]
             last_item = np.array([ITEMS.index(one) for one in last])
             views = np.array([sum(kind == "view" for kind in row) for row in lists["event_type"]])
+            viewed = np.array([row[-1:] == ["view"] for row in lists["event_type"]])
     scalars = {one: pa.array(rng.integers(0, 50, rows), mask=rng.random(rows) < 0.1) for one in SCALARS[name]}
     if name == "fraud":
         pairs = [None if one == 0 else [int(one), 10 + int(one)] for one in rng.integers(0, 5, rows)]
@@ -105,7 +106,7 @@ def make_set(name: str, rows: int = 600, seed: int = 0) -> TrainingSet:
     chosen = Examples(
         table=pa.table(columns),
         split=parts.assign(t),
-        label=made_labels(task.head, views, rng),
+        label=made_labels(task.head, views, viewed, rng),
         negative_rate=1.0,
         time_split=parts,
         classes=CLASSES if task.head == "multiclass" else (),
