@@ -142,7 +142,12 @@ class _Report(Callback):
     """Tells the trial what each epoch brought, and ends it where it is not worth going on."""
 
     def __init__(
-        self, trial: optuna.Trial, first_step: int, before: float, folds: int, level: Callable[[float], float]
+        self,
+        trial: optuna.Trial,
+        first_step: int,
+        before: float,
+        folds: int,
+        level: Callable[[float], float] = float,
     ) -> None:
         self.trial, self.step, self.before, self.folds = trial, first_step, before, folds
         self.level, self.best = level, 0.0
