@@ -116,7 +116,8 @@ class RunConfig:
     """A run: what is learnt from how many examples, by which encoder, how.
 
     Next item alone: `temperature`: scores are cosines divided by it (0: plain products); `content`: whether what the
-    items table says of items (training/content.py) enters.
+    items table says of items (training/content.py) enters. `hybrid`: whether simpler models join the network, with a
+    weight that validation chooses.
     """
 
     preset: str = "small"
@@ -130,6 +131,7 @@ class RunConfig:
     head_dropout: float = 0.1
     temperature: float = 0.0
     content: bool = True
+    hybrid: bool = True
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON data."""

@@ -30,6 +30,7 @@ from training.golden import golden_rows
 from training.heads import head_of
 from training.model import BINARY, NEXT_ITEM, SequenceModel, ServedModel
 from training.training_set import TRAIN, TrainingSet
+from training.trees import CUSTOM_OPSETS
 
 FORMAT = 1
 TOLERANCE = 1e-4
@@ -144,6 +145,7 @@ def write_onnx(model: SequenceModel, encoding: Encoding, path: Path) -> None:
             output_names=[output_name(model)],
             dynamic_axes={**axes, output_name(model): {0: "batch"}},
             opset_version=18,
+            custom_opsets=CUSTOM_OPSETS if model.trees is not None else None,
             dynamo=False,
         )
 

@@ -22,7 +22,7 @@ from clicktrail.encoding import Encoding
 from clicktrail.input_spec import InputSpec, SequenceSpec
 from clicktrail.jagged import JaggedSequence
 from clicktrail.rows import Rows
-from training.config import EncoderConfig, FitConfig, RunConfig
+from training.config import EncoderConfig, FitConfig, LossConfig, RunConfig
 from training.training_set import TrainingSet
 
 _DAY = 86_400_000_000
@@ -36,8 +36,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--accelerator", choices=["gpu", "cpu"], default="gpu")
     parser.add_argument("--steps", type=int, default=200, help="optimiser steps that are timed")
     parser.add_argument("--width", type=int, default=256)
-    parser.add_argument("--layers", type=int, default=4)
-    parser.add_argument("--users", type=int, default=20_000)
+    parser.add_argument("--layers", type=int, default=2)
+    parser.add_argument("--length", type=int, default=200, help="events of a window")
+    parser.add_argument("--negatives", type=int, default=512)
+    parser.add_argument("--users", type=int, default=10_000)
     given = parser.parse_args(arguments)
     import torch
 
@@ -47,14 +49,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "The same path through a CPU: python -m training.gpu_check --accelerator cpu --steps 3"
         )
         return 0
-    found = check(given.accelerator, steps=given.steps, width=given.width, layers=given.layers, users=given.users)
+    sizes = {"width": given.width, "layers": given.layers, "length": given.length, "negatives": given.negatives}
+    found = check(given.accelerator, steps=given.steps, users=given.users, **sizes)
     for name, value in found.items():
         _say(f"{name:>20}: {value}")
     _say(json.dumps(found))
     return 0
 
 
-def check(accelerator: str, *, steps: int, width: int, layers: int, users: int) -> dict[str, Any]:
+def check(
+    accelerator: str, *, steps: int, width: int, layers: int, users: int, length: int = 200, negatives: int = 512
+) -> dict[str, Any]:
     """Fit, evaluate and export a transformer on made-up histories; gives the figures."""
     import torch
 
@@ -63,11 +68,18 @@ def check(accelerator: str, *, steps: int, width: int, layers: int, users: int) 
     from training.scoring import predict
     from training.training_set import TEST
 
-    data = synthetic_set(users=users, events=100, items=min(2_000, max(30, users)))
+    data = synthetic_set(users=users, events=2 * length, items=min(2_000, max(30, users)), last=length // 2)
     config = RunConfig(
         preset="gpu-check",
         encoder=EncoderConfig(family="transformer", width=width, layers=layers, heads=max(1, width // 64), dropout=0.0),
-        fit=FitConfig(epochs=1_000, tokens=65_536, rows=65_536, rate=1e-3, patience=0),
+        fit=FitConfig(
+            epochs=1_000,
+            tokens=65_536,
+            rows=65_536,
+            rate=1e-3,
+            patience=0,
+            loss=LossConfig(kind="sampled", negatives=negatives),
+        ),
         head_width=width,
         head_dropout=0.0,
     )
@@ -90,7 +102,7 @@ def check(accelerator: str, *, steps: int, width: int, layers: int, users: int) 
         )
         rank = predict(fitted.model, data, data.of(TEST)[:2_000])["rank"]
         export(fitted.model, data, Path(folder) / "export")
-    flops = flops_per_token(config, data)
+    flops = flops_per_token(config, length)
     device = torch.cuda.get_device_name() if accelerator == "gpu" else "cpu"
     peak = next((value for name, value in PEAK_TFLOPS.items() if name in device), None)
     achieved = fitted.tokens_per_second * flops / 1e12
@@ -106,19 +118,21 @@ def check(accelerator: str, *, steps: int, width: int, layers: int, users: int) 
     }
 
 
-def flops_per_token(config: RunConfig, data: TrainingSet) -> int:
-    """Arithmetic of a training step by event: 6 x weights that multiply (2 forward, 4 backward), attention, softmax.
+def flops_per_token(config: RunConfig, length: int) -> int:
+    """Useful arithmetic of a step by event: 6 x weights that multiply (2 forward, 4 backward), attention, loss.
 
-    Attention over L events of width D costs 12 x L x D a layer in both directions, half of it where it is causal.
+    Attention over L events of width D costs 12 x L x D a layer in both directions, half of it where it is causal. Each
+    event's query is held against its target and the shared negatives.
     """
     width, layers = config.encoder.width, config.encoder.layers
-    length = 2 * data.encoding.spec.sequences[0].last
-    items = 0 if data.items is None else data.items.num_rows
-    return 6 * (12 * width * width * layers) + 6 * length * width * layers + 6 * items * width
+    return 6 * (12 * width * width * layers) + 6 * length * width * layers + 6 * config.fit.loss.negatives * width
 
 
-def synthetic_set(*, users: int, events: int, items: int) -> TrainingSet:
-    """Histories in which an item is mostly followed by the next one, asked after every event."""
+def synthetic_set(*, users: int, events: int, items: int, last: int = 50) -> TrainingSet:
+    """Histories in which an item is mostly followed by the next one, asked after every event.
+
+    Queries share windows of twice `last` events.
+    """
     rng = np.random.default_rng(0)
     total = users * events
     steps = rng.choice([1, 1, 1, 2, 5], (users, events))
@@ -133,7 +147,7 @@ def synthetic_set(*, users: int, events: int, items: int) -> TrainingSet:
         starts=user[asked] * events,
         ends=asked,
     )
-    spec = InputSpec(sequences=(SequenceSpec(view="history", last=50, categories=("item_id",)),))
+    spec = InputSpec(sequences=(SequenceSpec(view="history", last=last, categories=("item_id",)),))
     rows = Rows(sequences={"history": sequence}, scalars={}, request={}, t=time[asked])
     encoding = Encoding.fit(spec, rows)
     names = encoding.vocabularies["item_id"]

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.utilities import rank_zero_warn
 
 from training.batches import Arrays, batches, own_windows
 from training.config import FitConfig
@@ -60,6 +61,8 @@ class SequenceTask(pl.LightningModule):
         """Bring all else to where the model is."""
         if self.device.type == "cpu":
             keep_freed_memory()
+        elif why := self.model.fuse_attention():
+            rank_zero_warn(f"{why}: masks are held in memory")
         self.arrays, self.loss_sum = Arrays(self.data, self.device), self.loss_sum.to(self.device)
         self.average = [mean.to(self.device) for mean in self.average]
 

@@ -10,7 +10,7 @@ P pieces, I items.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from copy import deepcopy
+from copy import copy, deepcopy
 
 import numpy as np
 import torch
@@ -23,8 +23,10 @@ from training.content import ItemContent
 from training.encoders import build_encoder
 from training.encoders.base import Packing, starts
 from training.encoders.dropout import Dropout, dropout
+from training.encoders.fused import blocks, works
 from training.encoders.log_bias import elapsed
 from training.heads import BinaryHead, Head
+from training.trees import Trees, read
 
 NEXT_ITEM, BINARY = "next_item", "binary"
 ITEM = "item_id"
@@ -165,7 +167,10 @@ class SequenceModel(nn.Module):
         super().__init__()
         self.head, self.spec, self.timed = head, encoding.spec, config.encoder.time_bias
         self.temperature, self.content = config.temperature, content
-        width, dropout = config.encoder.width, config.encoder.dropout
+        self.trees: Trees | None = None
+        self.trees_share, self.fused = 0.0, False
+        self.width = width = config.encoder.width
+        dropout = config.encoder.dropout
         views = [one.view for one in encoding.spec.sequences]
         self.events = nn.ModuleDict(
             {
@@ -198,10 +203,30 @@ class SequenceModel(nn.Module):
                 self.wide.bias.copy_(torch.as_tensor(prior))
                 self.out.weight.mul_(0.1)
 
+    def add_trees(self, trees: Trees, share: float) -> None:
+        """Binary head: from now on `share` of the log-odds is said by trees."""
+        self.trees, self.trees_share = trees.to(self.wide.weight.device), share
+
+    def with_share(self, share: float) -> SequenceModel:
+        """The same weights and trees, the trees with another share: 0 is the network alone."""
+        same = copy(self)
+        same.trees_share = share
+        return same
+
     def compile_encoders(self) -> None:
         """Compile the encoders, where nearly all the work is; lengths and batch sizes stay free, weights keep names."""
         for encoder in self.encoders.values():
             encoder.compile(dynamic=True)
+
+    def fuse_attention(self) -> str:
+        """Fuse the attention of packed rows, if this machine can; gives why it cannot, or nothing."""
+        device = next(self.parameters()).device
+        for encoder in self.encoders.values():
+            why = works(encoder, self.width, device) if encoder.fusable else ""
+            if why:
+                return why
+        self.fused = all(encoder.fusable for encoder in self.encoders.values())
+        return ""
 
     def states(
         self, view: str, ids_BLC: torch.Tensor, numbers_BLF: torch.Tensor, segment_BL: torch.Tensor | None = None
@@ -219,12 +244,13 @@ class SequenceModel(nn.Module):
 
     def packing(self, view: str, numbers_BLF: torch.Tensor, segment_BL: torch.Tensor | None) -> Packing:
         """How the rows of a batch are to be read; times come from the gaps that the numbers hold."""
+        seen = blocks(segment_BL) if self.fused and segment_BL is not None else None
         if not self.timed:
-            return Packing(segment_BL)
+            return Packing(segment_BL, None, seen)
         (one,) = (one for one in self.spec.sequences if one.view == view)
         gap_BL = numbers_BLF[:, :, one.number_columns.index("gap")]
         starts_BL = torch.arange(gap_BL.shape[1], device=gap_BL.device)[None] == 0
-        return Packing(segment_BL, elapsed(gap_BL, starts_BL if segment_BL is None else starts(segment_BL)))
+        return Packing(segment_BL, elapsed(gap_BL, starts_BL if segment_BL is None else starts(segment_BL)), seen)
 
     def query(
         self, h_QD: Mapping[str, torch.Tensor], request_ids: torch.Tensor, request_numbers: torch.Tensor
@@ -235,7 +261,10 @@ class SequenceModel(nn.Module):
         out = self.out(self.join(joined))
         if self.head == NEXT_ITEM:
             return self._directed(out + h_QD[self._item_view], self.temperature)
-        return (out + self.wide(pieces)).squeeze(1)
+        logit = (out + self.wide(pieces)).squeeze(1)
+        if self.trees is None:
+            return logit
+        return torch.lerp(logit, self.trees(read(request_ids, request_numbers)), self.trees_share)
 
     def forward(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """Queries of a batch (see training/batches.py): numbers of the head, or q_QD for `item_vectors`.

@@ -117,6 +117,7 @@ def _facts(run: Run) -> dict[str, Any]:
         "names": names,
         "paired": paired(metrics),
         "lower_is_better": wording.LOWER_IS_BETTER,
+        "parts": wording.part_rows(run),
         "confusion": _confusion(run) if run.head == "binary" else None,
         "choices": _choices(run) if run.head == "binary" else [],
         "data": wording.flat(metrics.get("data") or {}),

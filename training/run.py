@@ -22,6 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from clicktrail.publish import failpoint, point, publish_folder
+from training.boosted import TREES, Parts, add_trees, alone
 from training.config import RunConfig
 from training.decided import decide_on_validation
 from training.evaluation import binary_metrics, paired_bootstrap, ranking_metrics, share_of_gap
@@ -36,6 +37,8 @@ from training.task import Task
 from training.training_set import TEST, TrainingSet
 
 Say = Callable[[str], None]
+PART = "part_"
+"""Begins the columns of what each part of the model answered alone: neither the model nor a baseline."""
 _ABANDONED_SECONDS = 7 * 86_400
 
 
@@ -101,6 +104,8 @@ def execute(
     say(f"{task.name}: {fitted.epochs} epochs, best validation {task.primary_metric} {fitted.best_metric:.4f}")
     failpoint("run.after_fit")
 
+    parts = join_trees(task, data, config, fitted, say)
+    clock.lap("trees")
     decided = decide_on_validation(task, data, fitted)
     predictions = answers(task, data, fitted, truth, say)
     clock.lap("baselines")
@@ -109,6 +114,8 @@ def execute(
         metrics = head_measures(task, data.manifest, predictions)
     else:
         metrics = measure(task, predictions, decided.threshold) | decided.worth(data, predictions)
+    if parts is not None:
+        metrics["parts"] |= {"weights": parts.weights, "validation": parts.validation}
     clock.lap("metrics")
 
     from training.export import export
@@ -181,11 +188,21 @@ def run_config(task: Task, data: TrainingSet, config: RunConfig) -> dict[str, An
     }
 
 
+def join_trees(task: Task, data: TrainingSet, config: RunConfig, fitted: Fitted, say: Say) -> Parts | None:
+    """Let boosted trees join the network of a binary task, as far as validation wants them."""
+    if task.head != "binary" or not config.hybrid:
+        return None
+    parts = add_trees(fitted.model, data, task.primary_metric, seed=config.seed)
+    worth = ", ".join(f"{name} {value:.4f}" for name, value in parts.validation.items())
+    say(f"{task.name}: trees have {parts.weights[TREES]:.0%} of the say, validation {task.primary_metric}: {worth}")
+    return parts
+
+
 # ---- answers and what they are worth
 
 
 def answers(task: Task, data: TrainingSet, fitted: Fitted, truth: Path | None, say: Say) -> pa.Table:
-    """One row a test example: what model, baselines and oracle answered."""
+    """One row a test example: what the model, its parts alone, baselines and oracle answered."""
     test = data.of(TEST)
     columns: dict[str, Any] = {
         "example_id": data.example_id.take(pa.array(test)),
@@ -208,6 +225,7 @@ def answers(task: Task, data: TrainingSet, fitted: Fitted, truth: Path | None, s
         kind = "rank"
     else:
         columns["label"], columns["score"], kind = data.target[test], found["score"], "score"
+        columns |= {f"part_{name}": values for name, values in alone(fitted.model, data, test).items()}
     for name in task.baselines:
         columns[f"{kind}_{name}"] = run_baseline(name, data, test)
         say(f"{task.name}: baseline {name} done")
@@ -261,6 +279,7 @@ def measure(task: Task, predictions: pa.Table, threshold: float | None) -> dict[
         "threshold": threshold,
         "beats_all_baselines": all(one["low"] > 0 for one in intervals.values()),
         "gates": {name: {"least": least, "passed": model[name] >= least} for name, least in task.gates.items()},
+        "parts": {"test": {name: worth(PART + name) for name in part_names(predictions)}},
     }
     if f"{kind}_oracle" in predictions.column_names:
         out["oracle"] = worth(f"{kind}_oracle")
@@ -268,6 +287,11 @@ def measure(task: Task, predictions: pa.Table, threshold: float | None) -> dict[
         share = share_of_gap(model[metric], best, out["oracle"][metric])
         out["share_of_gap_closed"] = share if np.isfinite(share) else None
     return out
+
+
+def part_names(predictions: pa.Table) -> list[str]:
+    """The parts of the model whose own answers were kept; none where the model is one."""
+    return [name.removeprefix(PART) for name in predictions.column_names if name.startswith(PART)]
 
 
 def revision() -> str:

@@ -172,6 +172,21 @@ def cost_rows(cost: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
+def part_rows(run: Run) -> list[dict[str, Any]]:
+    """What the model is made of, a row a part: its weight and what it is worth alone; none where the model is one."""
+    parts = run.metrics.get("parts") or {}
+    metric, validation = run.metric, parts.get("validation", {})
+    return [
+        {
+            "name": name,
+            "weight": weight,
+            "validation": validation.get(name),
+            "test": parts["test"].get(name, {}).get(metric),
+        }
+        for name, weight in parts.get("weights", {}).items()
+    ]
+
+
 def scaled(value: float) -> str:
     """`1.2 M`, `34 G`: three figures and a unit's prefix."""
     place = 0 if abs(value) < 1 else min(5, int(math.log10(abs(value))) // 3)

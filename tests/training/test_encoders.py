@@ -10,6 +10,7 @@ from training.config import FAMILIES, EncoderConfig, Family
 from training.encoders import build_encoder
 from training.encoders.base import Encoder, Packing, positions, starts
 from training.encoders.dropout import dropout
+from training.encoders.fused import blocks, works
 from training.encoders.linear import scan
 from training.encoders.log_bias import LogBias, elapsed
 
@@ -53,6 +54,31 @@ def test_packed_and_padded_agree(family: Family) -> None:
             own = segment_BL[row] == number
             padded = torch.cat([x_BLD[row, own], torch.randn(2, WIDTH)])[None]
             torch.testing.assert_close(packed_BLD[row, own], model(padded)[0, :length], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("time_bias", [False, True])
+@torch.no_grad()  # of fused attention a CPU has the forward alone
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
+def test_fused_attention_sees_what_dense_attention_sees(*, time_bias: bool) -> None:
+    """Packed rows, padding too, and times that differ by seconds after years."""
+    model, segment_BL = encoder("transformer", time_bias=time_bias), segments()
+    x_BLD = torch.randn(len(ROWS), LENGTH, WIDTH)
+    time_BL = 1e8 + torch.randint(0, 50, segment_BL.shape).cumsum(1).double()
+    torch.testing.assert_close(
+        model(x_BLD, Packing(segment_BL, time_BL, blocks(segment_BL))),
+        model(x_BLD, Packing(segment_BL, time_BL)),
+        atol=1e-5,
+        rtol=0,
+    )
+
+
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
+def test_fused_attention_is_left_alone_where_it_does_not_run() -> None:
+    """A CPU cannot learn through it: the trial says so, and leaves gradients and mode as they were."""
+    model = encoder("transformer").train()
+    assert "does not run here" in works(model, WIDTH, torch.device("cpu"))
+    assert model.training
+    assert all(one.grad is None for one in model.parameters())
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
+
+if TYPE_CHECKING:
+    from torch.nn.attention.flex_attention import BlockMask
 
 
 @dataclass(frozen=True)
@@ -16,10 +20,12 @@ class Packing:
         segment_BL: int64, several sequences in one row, one behind the other, so that next to nothing is padding: 0
             for padding, else the number of the sequence in its row: 1, 2, ... None: one a row, padded to the right.
         time_BL: float64 seconds, of which differences within a sequence count; for encoders with a time bias.
+        blocks: of several sequences in a row, where attention is fused (training/encoders/fused.py).
     """
 
     segment_BL: torch.Tensor | None = None
     time_BL: torch.Tensor | None = None
+    blocks: BlockMask | None = None
 
     def mask(self, x_BLD: torch.Tensor, hidden: float) -> torch.Tensor:
         """[B or 1, 1, L, L], like x: 0 where a query (row) sees a key (column), `hidden` elsewhere.
@@ -47,7 +53,12 @@ def positions(segment_BL: torch.Tensor) -> torch.Tensor:
 
 
 class Encoder(nn.Module):
-    """x_BLD -> h_BLD, causal: h at position p has seen x of its own sequence up to p and nothing else."""
+    """x_BLD -> h_BLD, causal: h at position p has seen x of its own sequence up to p and nothing else.
+
+    `fusable`: whether it takes `Packing.blocks`.
+    """
+
+    fusable = False
 
     def forward(self, x_BLD: torch.Tensor, packing: Packing | None = None) -> torch.Tensor:
         """h_BLD; without a packing a row is one sequence, padded to the right. At padding h means nothing."""

@@ -7,15 +7,22 @@ cut and wherever its sequence stands in a packed row, and one rotation serves al
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 from torch import nn
 from torch.nn import functional as F  # noqa: N812 - torch's own idiom
 
 from training.config import EncoderConfig
+from training.encoders import fused
 from training.encoders.base import Encoder, Packing, at_last
 from training.encoders.dropout import dropout
 from training.encoders.feed_forward import GatedForward, calm
 from training.encoders.log_bias import LogBias
+
+Attend = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+"""q, k, v -> what they attend to, all [B, H, L, E]."""
 
 _BASE = 10_000.0
 _YEAR = 365.0 * 86_400
@@ -57,20 +64,14 @@ class Block(nn.Module):
         calm(self.out, config.layers)
         self.feed_forward = GatedForward(config)
 
-    def forward(self, x_BLD: torch.Tensor, turn: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-        """x_BLD -> x_BLD; `turn` [L, E / 2, 2], `mask` [B, 1 or H, L, L] is added to attention, None: causal."""
+    def forward(self, x_BLD: torch.Tensor, turn: torch.Tensor, attend: Attend) -> torch.Tensor:
+        """x_BLD -> x_BLD; `turn` [L, E / 2, 2]."""
         width = x_BLD.shape[2]
         # split, not sliced: slices send back an array of zeros each, and these are added up
         turned, v_BLD = self.query_key_value(self.norm(x_BLD)).split((2 * width, width), -1)
         q_BLHE, k_BLHE = rotate(turned.unflatten(-1, (2, self.heads, -1)), turn[:, None, None]).unbind(2)
-        attended_BHLE = F.scaled_dot_product_attention(
-            q_BLHE.transpose(1, 2),
-            k_BLHE.transpose(1, 2),
-            v_BLD.unflatten(-1, (self.heads, -1)).transpose(1, 2),
-            attn_mask=mask,
-            is_causal=mask is None,
-        )
-        return self._finish(x_BLD, attended_BHLE)
+        v_BLHE = v_BLD.unflatten(-1, (self.heads, -1))
+        return self._finish(x_BLD, attend(q_BLHE.transpose(1, 2), k_BLHE.transpose(1, 2), v_BLHE.transpose(1, 2)))
 
     def last(
         self, x_BLD: torch.Tensor, length_B: torch.Tensor, turn: torch.Tensor, bias: torch.Tensor | None
@@ -98,6 +99,8 @@ class Block(nn.Module):
 class TransformerEncoder(Encoder):
     """x_BLD -> h_BLD through `config.layers` blocks."""
 
+    fusable = True
+
     def __init__(self, config: EncoderConfig) -> None:
         """Stack the blocks."""
         super().__init__()
@@ -108,18 +111,18 @@ class TransformerEncoder(Encoder):
 
     def forward(self, x_BLD: torch.Tensor, packing: Packing | None = None) -> torch.Tensor:
         """Causal: position p attends to its own sequence up to p."""
-        turn, mask = self._turn(x_BLD), self._mask(x_BLD, packing)
+        turn, attend = self._turn(x_BLD), self._attend(x_BLD, packing)
         for block in self.blocks:
-            x_BLD = block(x_BLD, turn, mask)
+            x_BLD = block(x_BLD, turn, attend)
         return self.norm(x_BLD)
 
     def last(self, x_BLD: torch.Tensor, length_B: torch.Tensor, packing: Packing | None = None) -> torch.Tensor:
         """As `Encoder.last`, with a third less work."""
         *before, final = self.blocks
         turn = self._turn(x_BLD)
-        mask = self._mask(x_BLD, packing) if before else None
+        attend = self._attend(x_BLD, packing)
         for block in before:
-            x_BLD = block(x_BLD, turn, mask)
+            x_BLD = block(x_BLD, turn, attend)
         bias = None
         if self.time_bias is not None and packing is not None and packing.time_BL is not None:
             bias = self.time_bias(at_last(packing.time_BL[:, :, None], length_B)[:, :, 0], packing.time_BL)
@@ -128,15 +131,18 @@ class TransformerEncoder(Encoder):
     def _turn(self, x_BLD: torch.Tensor) -> torch.Tensor:
         return turns(torch.arange(x_BLD.shape[1], device=x_BLD.device), self.head_width)
 
-    def _mask(self, x_BLD: torch.Tensor, packing: Packing | None) -> torch.Tensor | None:
-        """What is added to attention, [B, 1 or H, L, L]; None where order alone decides."""
-        timed = self.time_bias is not None and packing is not None and packing.time_BL is not None
-        if packing is None or (packing.segment_BL is None and not timed):
-            return None
-        mask_B1LL = packing.mask(x_BLD, float("-inf"))
-        if self.time_bias is None or packing.time_BL is None:
-            return mask_B1LL
-        return self.time_bias(packing.time_BL, packing.time_BL) + mask_B1LL
+    def _attend(self, x_BLD: torch.Tensor, packing: Packing | None) -> Attend:
+        """How the blocks attend: fused, with a mask, or, where order alone decides, causal."""
+        time_BL = None if packing is None or self.time_bias is None else packing.time_BL
+        if packing is None or (packing.segment_BL is None and time_BL is None):
+            return partial(F.scaled_dot_product_attention, is_causal=True)
+        if packing.blocks is not None:
+            bias = None if self.time_bias is None or time_BL is None else fused.timed(self.time_bias, time_BL)
+            return partial(fused.attend, seen=packing.blocks, bias=bias)
+        mask = packing.mask(x_BLD, float("-inf"))
+        if self.time_bias is not None and time_BL is not None:
+            mask = self.time_bias(time_BL, time_BL) + mask
+        return partial(F.scaled_dot_product_attention, attn_mask=mask)
 
 
 def build(config: EncoderConfig) -> Encoder:
