@@ -2,7 +2,8 @@
 
 Numpy in, plain floats out, so that a run's `predictions.parquet` is enough to compute every figure again.
 Two kinds of prediction: *ranking* (the 1-based rank of the item that came next, ties counted against the model)
-and *binary* (a probability in [0, 1] beside a label 0 or 1). In every metric of the bootstrap more is better.
+and *binary* (a probability in [0, 1] beside a label 0 or 1). Classes, counts and times have metrics of their own
+(training/head_metrics.py). In every metric of the bootstrap more is better.
 """
 
 from __future__ import annotations

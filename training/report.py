@@ -2,7 +2,8 @@
 
 `python -m training.report RUN_DIR` writes them again. Reads metrics.json, config.json, predictions.parquet
 (example_id, t, label and score, or rank; score_<method> or rank_<method>; optionally `group`, whose example it is,
-and `history`, events known then) and curves.csv (step, epoch, train_loss, val_loss, val_metric).
+and `history`, events known then; of classes, counts and times see training/head_predictions.py) and curves.csv (step,
+epoch, train_loss, val_loss, val_metric).
 """
 
 from __future__ import annotations
