@@ -27,6 +27,8 @@ from training.config import RunConfig
 from training.decided import decide_on_validation
 from training.evaluation import binary_metrics, paired_bootstrap, ranking_metrics, share_of_gap
 from training.fit import Accelerator, Fitted, fit
+from training.head_answers import head_answers, head_measures
+from training.head_predictions import HEADS
 from training.loggers import log_result
 from training.run_baselines import run_baseline
 from training.run_cost import cost_of, meter_of
@@ -108,7 +110,10 @@ def execute(
     predictions = answers(task, data, fitted, truth, say)
     clock.lap("baselines")
     pq.write_table(predictions, place.aside / "predictions.parquet")
-    metrics = measure(task, predictions, decided.threshold) | decided.worth(data, predictions)
+    if task.head in HEADS:
+        metrics = head_measures(task, data.manifest, predictions)
+    else:
+        metrics = measure(task, predictions, decided.threshold) | decided.worth(data, predictions)
     if parts is not None:
         metrics["parts"] |= {"weights": parts.weights, "validation": parts.validation}
     clock.lap("metrics")
@@ -135,6 +140,7 @@ def execute(
             "events": data.manifest["events"],
             "examples": data.manifest["examples"],
             "positives": data.manifest["positives"],
+            "labels": data.manifest.get("labels", {}),
         },
         "throughput": {"tokens_per_second": round(fitted.tokens_per_second), "epochs": fitted.epochs},
         "cost": cost_of(fitted, data, config, meter, seconds=clock.total, accelerator=accelerator),
@@ -198,13 +204,15 @@ def join_trees(task: Task, data: TrainingSet, config: RunConfig, fitted: Fitted,
 def answers(task: Task, data: TrainingSet, fitted: Fitted, truth: Path | None, say: Say) -> pa.Table:
     """One row a test example: what the model, its parts alone, baselines and oracle answered."""
     test = data.of(TEST)
-    found = predict(fitted.model, data, test)
     columns: dict[str, Any] = {
         "example_id": data.example_id.take(pa.array(test)),
         "t": pa.array(data.t[test], pa.timestamp("us", tz="UTC")),
         "group": data.scalars["group"].to_numpy()[test],
     }
     ids = columns["example_id"].to_pylist()
+    if task.head in HEADS:
+        return pa.table(columns | head_answers(task, data, fitted.model, say))
+    found = predict(fitted.model, data, test)
     if task.head == "next_item":
         assert data.items is not None  # noqa: S101 - next-item sets have items
         names = data.items["item_id"].combine_chunks()

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from training.batches import Arrays, batches, own_windows
-from training.model import NEXT_ITEM, SequenceModel
+from training.model import BINARY, NEXT_ITEM, SequenceModel
 from training.training_set import TrainingSet
 
 TOP = 20
@@ -39,16 +39,20 @@ def predict(
         arrays: of this data on the model's device, where the caller has them already.
 
     Returns:
-        Binary: `score` float64 [n], a probability. Next item: `rank` int64 [n], `ranked` int64 [n, 20] positions.
+        Next item: `rank` int64 [n], `ranked` int64 [n, 20] positions. Else `score`, float64: [n], a probability, of a
+        binary task; [n, columns] (`Head.answers`) of the others; of a time task also `median` [n], seconds.
     """
     training, device = model.training, next(model.parameters()).device
     model.eval()
     parts: list[tuple[np.ndarray, ...]] = []
     vectors = model.item_vectors() if model.head == NEXT_ITEM else None
+    timed = model.head == "time"
     for batch in batches(arrays or Arrays(data, device), own_windows(data, examples), tokens=tokens, rows=_ROWS):
         out, example = model(batch), batch["example"].cpu().numpy()
         if vectors is None:
-            parts.append((example, torch.sigmoid(out.double()).cpu().numpy()))
+            out = out.double()
+            found = (model.predictor.answers(out), *([model.predictor.median(out)] if timed else []))
+            parts.append((example, *(one.cpu().numpy() for one in found)))
             continue
         score_QI = (out @ vectors[0].T + vectors[1]).float()
         best = score_QI.topk(min(TOP, score_QI.shape[1]), 1).indices
@@ -56,7 +60,7 @@ def predict(
     model.train(training)
     example = np.concatenate([part[0] for part in parts])
     place = np.argsort(example, kind="stable")[np.argsort(np.argsort(examples, kind="stable"), kind="stable")]
-    names = ("score",) if vectors is None else ("rank", "ranked")
+    names = ("score", *(("median",) if timed else ())) if vectors is None else ("rank", "ranked")
     return {name: np.concatenate([part[1 + at] for part in parts])[place] for at, name in enumerate(names)}
 
 
@@ -65,8 +69,12 @@ def metric_of(
 ) -> float:
     """The primary metric of the model on these examples; `arrays` as in `predict`."""
     from training.evaluation import binary_metrics, ranking_metrics
+    from training.head_metrics import log_likelihoods
 
     found = predict(model, data, examples, arrays=arrays)
     if model.head == NEXT_ITEM:
         return ranking_metrics(found["rank"])[metric]
-    return binary_metrics(data.target[examples], found["score"], 0.5)[metric]
+    target = data.target[examples]
+    if model.head != BINARY:
+        return float(np.nanmean(log_likelihoods(data.manifest, target, found["score"])))
+    return binary_metrics(target, found["score"], 0.5)[metric]
