@@ -116,8 +116,8 @@ update: setup ## keep the online state up to the event log until it is stopped (
 evaluate: setup ## render the newest runs' reports again, from their predictions
 	@for task in $(TASKS); do python -m training.report $(CLICKTRAIL_HOME)/runs/$$task/latest; done
 
-bundle: setup ## build and verify the Bento of the newest run of each task
-	@for task in $(TASKS); do python -m serving.build --task $$task; done
+bundle: setup ## build and verify the Bento of the newest run of each task; a task without a service has none
+	@for task in $(TASKS); do python -m serving.build --if-served --task $$task; done
 
 summary: setup ## the closing table
 	@python -m training.summary $(if $(TASK),--task $(TASK))

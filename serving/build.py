@@ -324,10 +324,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     chosen = settings_module.load()
     parser = argparse.ArgumentParser(prog="python -m serving.build", description="build the bundle of a run")
-    parser.add_argument("--task", required=True, choices=TASKS)
+    parser.add_argument("--task", required=True, help=f"one that has a service: {', '.join(TASKS)}")
     parser.add_argument("--run", type=Path, help="folder of the run (default: the task's latest)")
+    parser.add_argument("--if-served", action="store_true", help="a task without a service is left out, no error")
     parser.add_argument("--clock", default=chosen.clock, help="default clock of the service: wall, log or a time")
     given = parser.parse_args(arguments)
+    if given.task not in TASKS:
+        why = f"no service answers for task {given.task} (there is one for {', '.join(TASKS)})"
+        (sys.stdout if given.if_served else sys.stderr).write(f"no bundle was built: {why}\n")
+        return 0 if given.if_served else 1
     run = (given.run or chosen.runs / given.task / "latest").expanduser()
     # a bundle reads the state of the shop that its run learned from, whichever shop this command stands in
     metrics = _metrics(run)

@@ -223,3 +223,103 @@ class NaiveLog:
 
 def _says(row: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in row.items() if name not in {"ingested_at", "source_seq"}}
+
+
+# ---- answers about classes, counts and times (training/head_metrics.py)
+
+
+def next_action(
+    events: list[dict[str, Any]], user: str, t: int, *, actions: tuple[str, ...], horizon: int, wait: int
+) -> str:
+    """Type of a user's first action in [t, t + horizon), of those known before t + wait; `nothing` if there is none."""
+    there = [
+        event
+        for event in events
+        if event["user_id"] == user
+        and event["event_type"] in actions
+        and t <= event["event_timestamp"] < t + horizon
+        and known_at(event) < t + wait
+    ]
+    first = min(
+        there,
+        key=lambda one: (one["event_timestamp"], known_at(one), one["source_seq"], one["event_id"]),
+        default={"event_type": "nothing"},
+    )
+    return str(first["event_type"])
+
+
+def purchases(events: list[dict[str, Any]], user: str, t: int, horizon: int) -> int:
+    """How often a user bought in [t, t + horizon), as far as it was known by its end."""
+    return sum(
+        event["user_id"] == user
+        and event["event_type"] == "purchase"
+        and t <= event["event_timestamp"] < t + horizon
+        and known_at(event) < t + horizon
+        for event in events
+    )
+
+
+def time_to_purchase(events: list[dict[str, Any]], user: str, t: int, *, cut: int, delay: int) -> tuple[float, bool]:
+    """Seconds from t to a user's next purchase and True, or for how long he was watched in vain and False.
+
+    Whoever watches stops `delay` before the cut, and hears before the cut of what happened or not at all.
+    """
+    bought = [
+        (event["event_timestamp"], known_at(event))
+        for event in events
+        if event["user_id"] == user and event["event_type"] == "purchase" and event["event_timestamp"] >= t
+    ]
+    happened, known = min(bought, default=(cut, cut))
+    seen = happened < cut - delay and known < cut
+    return max(0, (happened if seen else cut - delay) - t) / 1e6, seen
+
+
+def concordance(labels: list[tuple[float, bool]], risk: list[float]) -> float:
+    """Harrell's C, pair by pair."""
+    hits, pairs = 0.0, 0
+    for at, (time, seen) in enumerate(labels):
+        for other, (longer, its) in enumerate(labels):
+            if seen and (longer > time or (longer == time and not its and other != at)):
+                pairs += 1
+                hits += 1.0 if risk[at] > risk[other] else 0.5 if risk[at] == risk[other] else 0.0
+    return hits / pairs if pairs else math.nan
+
+
+def kaplan_meier(labels: list[tuple[float, bool]], at: float) -> float:
+    """Share to whom it had not happened before a moment: factor by factor."""
+    yet = 1.0
+    for time in sorted({time for time, seen in labels if seen and time < at}):
+        waiting = sum(one >= time for one, _ in labels)
+        yet *= 1 - sum(one == time and seen for one, seen in labels) / waiting
+    return yet
+
+
+def time_likelihood(edges: list[float], by_edge: list[float], seconds: float, seen: bool) -> float:  # noqa: FBT001
+    """Log density by the day, or log probability of not yet, of a rate that is constant between edges (seconds)."""
+    log, begin, before = 0.0, 0.0, 0.0
+    for edge, chance in zip(edges, by_edge, strict=True):
+        after = -math.log(1 - chance)
+        rate = (after - before) / (edge - begin)
+        if seconds < edge:
+            return log - rate * (seconds - begin) + (math.log(rate * 86_400) if seen else 0.0)
+        log -= after - before
+        begin, before = edge, after
+    return log
+
+
+def class_figures(labels: list[int], chosen: list[int]) -> dict[str, float]:
+    """Accuracy, and means over the true classes of precision, recall and F1."""
+    classes = sorted(set(labels))
+    precision, recall, f1 = [], [], []
+    for one in classes:
+        hits = sum(true == one == said for true, said in zip(labels, chosen, strict=True))
+        called, there = chosen.count(one), labels.count(one)
+        precision.append(hits / called if called else 0.0)
+        recall.append(hits / there)
+        f1.append(2 * hits / (called + there))
+    return {
+        "accuracy": sum(map(int.__eq__, labels, chosen)) / len(labels),
+        "macro_precision": sum(precision) / len(classes),
+        "macro_recall": sum(recall) / len(classes),
+        "macro_f1": sum(f1) / len(classes),
+    }

@@ -42,8 +42,11 @@ def _run(given: argparse.Namespace) -> int:
     config = configuration(given)
     truth = given.truth / f"{task.name}.parquet" if given.truth else None
     if truth is not None and not truth.is_file():
-        message = f"--truth {given.truth}: there is no {task.name}.parquet in it"
-        raise ValueError(message)
+        if not given.truth.is_dir():
+            message = f"--truth {given.truth}: there is no such folder"
+            raise ValueError(message)
+        print(f"{task.name}: {given.truth} holds no truth of it, so there is no oracle", flush=True)
+        truth = None
     from training.build_set import training_set
     from training.training_set import load
 

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from clicktrail.encoding import FIRST, PAD, Encoding
 from clicktrail.event_log import EventLog
@@ -24,7 +23,8 @@ from clicktrail.publish import publish_folder
 from clicktrail.rows import Rows, as_floats, as_pairs, only
 from clicktrail.settings import Settings
 from training.config import RunConfig
-from training.split import OUTSIDE, TimeSplit, time_split
+from training.labels import class_codes, classes_of, described, differ, labels_of, said
+from training.split import TimeSplit, time_split
 from training.task import Task
 from training.training_set import SPLITS, TEST, TRAIN, VALIDATION, TrainingSet, save
 
@@ -36,9 +36,9 @@ _LEAST = 50
 
 @dataclass(frozen=True, kw_only=True)
 class Examples:
-    """Chosen examples: `table` as the task gave it, `split` int8, `label` float64 (binary tasks), rows as in `table`.
+    """Chosen examples: `table` as the task gave it, `split` int8, `label` (training/labels.py), rows as in `table`.
 
-    `negative_rate`: share of the training range's negatives that were kept.
+    `negative_rate`: share of the training range's negatives that were kept. `classes`: of multiclass labels.
     """
 
     table: pa.Table
@@ -46,6 +46,7 @@ class Examples:
     label: np.ndarray
     negative_rate: float
     time_split: TimeSplit
+    classes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,7 +116,9 @@ def inputs_digest(task: Task, config: RunConfig, log_digest: str, declared: list
         for path in (
             here / "build_set.py",
             here / "split.py",
+            here / "labels.py",
             here / "tasks" / f"{task.name}.py",
+            here / "tasks" / "_weekly.py",
             *sorted((here.parent / "clicktrail").rglob("*.py")),
         )
     ]
@@ -163,7 +166,7 @@ def pick(task: Task, config: RunConfig, table: pa.Table, parts: TimeSplit) -> Ex
         ValueError: a range has too few examples.
     """
     split = parts.assign(times(table))
-    label = _labels(table, split, parts) if task.head == "binary" else np.zeros(len(split))
+    label = labels_of(task, table, split, parts)
     rng = np.random.default_rng([config.seed, 1])
     rows, rate = [], 1.0
     limits = {TRAIN: config.train_examples, VALIDATION: config.validation_examples, TEST: config.test_examples}
@@ -174,14 +177,19 @@ def pick(task: Task, config: RunConfig, table: pa.Table, parts: TimeSplit) -> Ex
         elif len(these) > limit:
             these = np.sort(rng.choice(these, limit, replace=False))
         rows.append(these)
-        _check(task, part, these, label)
+        _check(task, part, label[these])
     picked = np.concatenate(rows)
+    classes: tuple[str, ...] = ()
+    if task.head == "multiclass":
+        classes = classes_of(label[rows[TRAIN]])
+        label = class_codes(label, classes)
     return Examples(
         table=table.take(pa.array(picked)),
         split=split[picked],
         label=label[picked],
         negative_rate=rate,
         time_split=parts,
+        classes=classes,
     )
 
 
@@ -199,14 +207,6 @@ def _complete(table: pa.Table, task: Task) -> np.ndarray:
     return keep
 
 
-def _labels(table: pa.Table, split: np.ndarray, parts: TimeSplit) -> np.ndarray:
-    """1.0 where the label was known to be 1 before the cut of the example's split, else 0.0; float64 [rows]."""
-    known = table["label_known_at"].cast(pa.timestamp("us", tz="UTC")).cast(pa.int64())
-    when = pc.fill_null(known, np.iinfo(np.int64).max).to_numpy()
-    cut = np.array([*parts.cuts, 0], np.int64)[np.where(split == OUTSIDE, 3, split)]
-    return (when < cut).astype(np.float64)
-
-
 def _fewer_negatives(
     these: np.ndarray, label: np.ndarray, limit: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, float]:
@@ -220,14 +220,13 @@ def _fewer_negatives(
     return np.sort(np.concatenate([positive, kept])), room / len(negative)
 
 
-def _check(task: Task, part: int, these: np.ndarray, label: np.ndarray) -> None:
+def _check(task: Task, part: int, label: np.ndarray) -> None:
+    """A range holds enough examples, and, where all might have the same answer, not the same one in all."""
     name = ("training", *SPLITS[1:])[part]
-    both = task.head != "binary" or 0 < label[these].sum() < len(these)
-    if len(these) < _LEAST or not both:
-        positives = f", {int(label[these].sum())} of them with label 1" if task.head == "binary" else ""
+    if len(label) < _LEAST or (task.head != "next_item" and not differ(task.head, label)):
         message = (
-            f"task {task.name!r}: the {name} range holds {len(these)} examples{positives}; at least {_LEAST} of both "
-            "kinds are needed: ingest a longer history or more users"
+            f"task {task.name!r}: the {name} range holds {len(label)} examples{said(task.head, label)}; at least "
+            f"{_LEAST} and more than one answer are needed: ingest a longer history or more users"
         )
         raise ValueError(message)
 
@@ -322,7 +321,7 @@ def assemble(task: Task, chosen: Examples, features: JaggedFeatures, manifest: d
     more = {"item_id": [wanted[place] for place in train]} if wanted else None
     encoding = Encoding.fit(spec, only(rows, train), more=more)
     ids, numbers = encoding.request(rows)
-    target, items = chosen.label.astype(np.int64), None
+    target, items = (chosen.label if task.head == "time" else chosen.label.astype(np.int64)), None
     if wanted:
         target = np.maximum(encoding.codes("item_id", wanted) - FIRST, -1)
         items = item_table(encoding, features, target[train])
@@ -382,7 +381,7 @@ def log_manifest(
     task: Task, log: EventLog, stop: int, declared: list[dict[str, Any]], chosen: Examples
 ) -> dict[str, Any]:
     """Where a training set comes from."""
-    counts = {SPLITS[part]: int((chosen.split == part).sum()) for part in chosen.time_split.there}
+    of = {SPLITS[part]: chosen.label[chosen.split == part] for part in chosen.time_split.there}
     return {
         "task": task.name,
         "feature_service": task.feature_service,
@@ -390,10 +389,8 @@ def log_manifest(
         "log_offset": stop,
         "log_digest": log.digest(stop),
         "events": stop,
-        "examples": counts,
-        "positives": {
-            SPLITS[part]: float(chosen.label[chosen.split == part].mean()) for part in chosen.time_split.there
-        },
+        "examples": {name: len(label) for name, label in of.items()},
+        **described(task, chosen.classes, of),
         "negative_rate": chosen.negative_rate,
         "time_split": vars(chosen.time_split),
         "declarations": declared,

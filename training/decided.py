@@ -20,7 +20,7 @@ from training.value import fit_value, value_metrics
 
 @dataclass(frozen=True, kw_only=True)
 class Decided:
-    """Nothing at all for a next-item task; `calibration` is what the export says of `curve`."""
+    """Nothing at all but for a binary task; `calibration` is what the export says of `curve`."""
 
     threshold: float | None = None
     curve: Curve = NONE
@@ -40,7 +40,7 @@ class Decided:
 
 def decide_on_validation(task: Task, data: TrainingSet, fitted: Fitted) -> Decided:
     """The threshold of best F1, the curve and the values of a binary task."""
-    if task.head == "next_item":
+    if task.head != "binary":
         return Decided()
     places = data.of(VALIDATION)
     score = np.asarray(predict(fitted.model, data, places)["score"], np.float64)

@@ -2,7 +2,8 @@
 
 Numpy in, plain floats out, so that a run's `predictions.parquet` is enough to compute every figure again.
 Two kinds of prediction: *ranking* (the 1-based rank of the item that came next, ties counted against the model)
-and *binary* (a probability in [0, 1] beside a label 0 or 1). In every metric of the bootstrap more is better.
+and *binary* (a probability in [0, 1] beside a label 0 or 1). Classes, counts and times have metrics of their own
+(training/head_metrics.py). In every metric of the bootstrap more is better.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 Statistic = Callable[[Ints], Floats]  # draws of units [m] -> one value per method [methods]
 
+LOG_LIKELIHOOD = "log_likelihood"
 CALIBRATION_BINS = 15  # of `ece`: torchmetrics' default, bins of equal width
 INTERVAL = (2.5, 97.5)  # percentiles: a 95 % interval
 _WILSON_Z = 1.96
@@ -166,7 +168,8 @@ def paired_bootstrap(
     Both methods are measured on the same resamples, so what is hard for both cancels out.
 
     Args:
-        metric: ndcg@k, hit_rate@k or mrr (a and b are ranks), auc or average_precision (a and b are scores).
+        metric: ndcg@k, hit_rate@k or mrr (a and b are ranks), auc or average_precision (a and b are scores),
+            log_likelihood (a and b are what each example brings to the mean: training/head_metrics.py).
         a: [n], the method that should win.
         b: [n], what it is compared with.
         labels: [n], 0 or 1; for auc and average_precision.
@@ -242,13 +245,15 @@ def _resample(
             raise ValueError(message)
     if is_ranking(metric):
         statistic = _mean_statistic([per_example(metric, _checked_ranks(method)) for method in methods], member)
+    elif metric == LOG_LIKELIHOOD:
+        statistic = _mean_statistic([np.asarray(method, np.float64) for method in methods], member)
     elif metric in {"auc", "average_precision"}:
         if labels is None:
             message = f"{metric} needs labels"
             raise ValueError(message)
         statistic = _binary_statistic(metric, labels, methods, member)
     else:
-        message = f"metric {metric!r} is unknown: use ndcg@k, hit_rate@k, mrr, auc or average_precision"
+        message = f"metric {metric!r} is unknown: use ndcg@k, hit_rate@k, mrr, auc, average_precision or log_likelihood"
         raise ValueError(message)
     rng = np.random.default_rng(seed)
     resampled = np.stack([statistic(rng.integers(0, units, size=units)) for _ in range(samples)])

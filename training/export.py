@@ -3,8 +3,8 @@
 Files of `export/`:
   model.onnx        inputs by name (see interface.json), output `scores`, or of a next-item model `query`; batch and
                     lengths are free
-  interface.json    how to go from features to answers: task, feature service, declarations, inputs, request, threshold,
-                    calibration, value, costs
+  interface.json    how to go from features to answers: task, head, feature service, declarations, inputs, request,
+                    threshold, calibration, value, costs; of classes their names, of times the edges
   encoding.json     state of `clicktrail.encoding.Encoding`: `from_json`, then `encode_lists(features, request, t)`
   items.parquet, item_vectors.npy, and of a large catalogue items.usearch: next item only (training/export_items.py)
   blend_*.npy       simple recommenders beside the network: next item only (training/export_blend.py)
@@ -28,7 +28,8 @@ from clicktrail.encoding import Encoding
 from clicktrail.value_table import ValueTable
 from training.export_items import EXACT_ITEMS, write_items
 from training.golden import golden_rows
-from training.model import NEXT_ITEM, SequenceModel, ServedModel
+from training.heads import head_of
+from training.model import BINARY, NEXT_ITEM, SequenceModel, ServedModel
 from training.training_set import TRAIN, TrainingSet
 from training.trees import CUSTOM_OPSETS
 
@@ -98,6 +99,7 @@ def interface(
         "inputs": {name: [dtype, list(shape)] for name, (dtype, shape) in data.encoding.inputs().items()},
         "outputs": {output_name(model): ["float32", ["batch", columns] if columns else ["batch"]]},
         "output_meaning": "query @ item_vectors.T + bias: logits of the items" if ranking else model.predictor.meaning,
+        **{name: data.manifest[name] for name in ("classes", "edges") if name in data.manifest},
         "request": {name: types.get(name, "string") for name in spec.request_fields},
         "sequences": {one.view: one.last for one in spec.sequences},
         "items": None,
@@ -109,13 +111,21 @@ def interface(
 
 
 def fallback(data: TrainingSet) -> dict[str, Any]:
-    """Next item: the most viewed items of the training range with their shares. Binary: the base rate."""
+    """What is said of those of whom nothing is known.
+
+    Next item: the most viewed items of the training range with their shares. Binary: the base rate. Else `scores`: the
+    prediction that is best for all training examples as one.
+    """
     if data.items is not None:
         popularity = data.items["popularity"].to_numpy()
         best = np.argsort(-popularity, kind="stable")[:_TOP]
         share = popularity / max(1, popularity.sum())
         names = data.items["item_id"].to_pylist()
         return {"items": [names[place] for place in best], "scores": [float(share[place]) for place in best]}
+    if data.manifest["head"] != BINARY:
+        head = head_of(data.manifest)
+        start = head.start(torch.from_numpy(data.target[data.of(TRAIN)]))
+        return {"scores": head.predict(start[None])[0].tolist()}
     labels = data.target[data.of(TRAIN)].astype(np.float64)
     rate = float(data.manifest.get("negative_rate", 1.0))
     positive, negative = labels.sum(), (1 - labels).sum() / rate
@@ -187,13 +197,15 @@ def golden(model: SequenceModel, data: TrainingSet, blended: Blended | None = No
             scores = model.scores(out)[0] if model.head == NEXT_ITEM else out[0]
         if blended is not None and not blended.network_alone:
             scores = torch.from_numpy(np.log(blended.answers(scores[None].numpy(), data.encoding, inputs)[0]))
-        answer: dict[str, Any] = {"score": float(scores)} if scores.ndim == 0 else _best(scores, data.items)
-        cases.append({**row, "answer": answer})
+        cases.append({**row, "answer": _answer(scores, data.items)})
     return {"tolerance": TOLERANCE, "cases": cases}
 
 
-def _best(scores: torch.Tensor, items: pa.Table | None) -> dict[str, Any]:
-    assert items is not None  # noqa: S101 - next-item sets have items
+def _answer(scores: torch.Tensor, items: pa.Table | None) -> dict[str, Any]:
+    if scores.ndim == 0:
+        return {"score": float(scores)}
+    if items is None:
+        return {"scores": scores.tolist()}
     value, place = scores.topk(min(10, len(scores)))
     names = items["item_id"].to_pylist()
     return {"items": [names[one] for one in place.tolist()], "scores": [float(one) for one in value.tolist()]}

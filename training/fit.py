@@ -23,9 +23,10 @@ from pytorch_lightning.strategies import DDPStrategy
 from training.config import RunConfig
 from training.content import content_of
 from training.fit_callbacks import Checkpoints, Curves, Deterministic, Speed, SyncedCheckpoints
+from training.heads import head_of
 from training.lightning_module import SequenceTask
 from training.loggers import loggers
-from training.model import NEXT_ITEM, SequenceModel
+from training.model import BINARY, NEXT_ITEM, SequenceModel
 from training.training_set import TRAIN, TrainingSet
 
 Accelerator = Literal["auto", "cpu", "gpu"]
@@ -57,9 +58,13 @@ def build_model(data: TrainingSet, config: RunConfig) -> SequenceModel:
         content = content_of(data.items, config.encoder.width) if config.content else None
         return SequenceModel(config, data.encoding, NEXT_ITEM, facts=item_facts(data), content=content)
     labels = data.target[data.of(TRAIN)]
+    if data.manifest["head"] != BINARY:
+        head = head_of(data.manifest)
+        prior = head.start(torch.from_numpy(labels))
+        return SequenceModel(config, data.encoding, data.manifest["head"], predictor=head, prior=prior)
     rate = float(data.manifest.get("negative_rate", 1.0))
     mean = np.clip(labels.mean(), 1e-6, 1 - 1e-6)
-    return SequenceModel(config, data.encoding, "binary", prior=float(np.log(mean / (1 - mean)) + np.log(rate)))
+    return SequenceModel(config, data.encoding, BINARY, prior=float(np.log(mean / (1 - mean)) + np.log(rate)))
 
 
 def item_facts(data: TrainingSet) -> np.ndarray:
@@ -164,7 +169,7 @@ def _read(data: TrainingSet, config: RunConfig, last: Path, best: Path, curves: 
     return Fitted(
         model=model.eval(),
         curves=curves,
-        best_metric=float(curves["val_metric"].fillna(0.0).max()),
+        best_metric=float(np.nan_to_num(curves["val_metric"].max())),  # a fit of a few steps has none
         epochs=int(curves["epoch"].max()) + 1,
         seconds=speed["seconds"],
         events=end["events_seen"],

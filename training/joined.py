@@ -14,7 +14,7 @@ import numpy as np
 from training.blended import COVISITS, Blended, blend_on_validation
 from training.boosted import add_trees, alone
 from training.config import RunConfig
-from training.model import SequenceModel
+from training.model import BINARY, NEXT_ITEM, SequenceModel
 from training.parts import PART, Parts
 from training.run_baselines import ranking_examples, run_baseline
 from training.scoring import predict
@@ -47,10 +47,10 @@ class Joined:
 
 def join(task: Task, data: TrainingSet, config: RunConfig, model: SequenceModel, say: Callable[[str], None]) -> Joined:
     """Ask who may join the fitted network; trees become part of it."""
-    if not config.hybrid:
+    if not config.hybrid or task.head not in {BINARY, NEXT_ITEM}:
         return Joined()
     blended = None
-    if task.head == "binary":
+    if task.head == BINARY:
         parts = add_trees(model, data, task.primary_metric, seed=config.seed)
     else:
         blended = blend_on_validation(model, data, task.primary_metric)

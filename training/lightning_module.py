@@ -22,6 +22,8 @@ from training.training_set import VALIDATION, TrainingSet
 
 LOG_EVERY = 50
 """Steps between two entries of a step's loss; to ask for a number waits for the step, so not each is asked for."""
+_NO_METRIC = -1e6
+"""Stands for a metric that is none: below whatever an epoch may bring, a mean log-likelihood included."""
 _DROPOUT, _LOSS, _VALIDATION = 0, 1, 2
 
 
@@ -120,7 +122,7 @@ class SequenceTask(pl.LightningModule):
         parts = torch.stack([self.loss_sum, torch.full_like(self.loss_sum, max(1, self.asked))])
         total, asked = self.trainer.strategy.reduce(parts, reduce_op="sum")
         self.log("train_loss", total / asked, prog_bar=True)
-        self.log("val_metric", found if math.isfinite(found) else 0.0, prog_bar=True)
+        self.log("val_metric", found if math.isfinite(found) else _NO_METRIC, prog_bar=True)
 
     def _draw(self, *what: int) -> None:
         """Begin a stream of random numbers that is named by these numbers and the seed."""
@@ -210,7 +212,7 @@ class _ValidationBatches:
 
     def __init__(self, data: TrainingSet, arrays: Arrays) -> None:
         examples = data.of(VALIDATION)
-        if data.manifest["head"] == NEXT_ITEM:
+        if data.manifest["head"] in {NEXT_ITEM, "multiclass"}:  # what training had not seen cannot be predicted
             examples = examples[data.target[examples] >= 0]
         self.arrays, self.plan = arrays, own_windows(data, examples)
 

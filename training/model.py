@@ -151,7 +151,7 @@ class SequenceModel(nn.Module):
         predictor: Head | None = None,
         facts: np.ndarray | None = None,
         content: ItemContent | None = None,
-        prior: float = 0.0,
+        prior: float | torch.Tensor = 0.0,
     ) -> None:
         """Build it for an encoding.
 
@@ -162,7 +162,7 @@ class SequenceModel(nn.Module):
             predictor: loss and prediction of any other head than next item; of a binary one it need not be given.
             facts: next item only: int64 [I, columns], encoded category and price bucket by item.
             content: next item only: what else is known of items.
-            prior: where the bias of the numbers starts: log odds of the label, log of the mean count.
+            prior: where the bias of the numbers starts (`Head.start`).
         """
         super().__init__()
         self.head, self.spec, self.timed = head, encoding.spec, config.encoder.time_bias
@@ -200,7 +200,7 @@ class SequenceModel(nn.Module):
             self.wide = nn.Linear(self.request.pieces, self.predictor.outputs)
             nn.init.zeros_(self.wide.weight)
             with torch.no_grad():
-                self.wide.bias.fill_(prior)
+                self.wide.bias.copy_(torch.as_tensor(prior))
                 self.out.weight.mul_(0.1)
 
     def add_trees(self, trees: Trees, share: float) -> None:

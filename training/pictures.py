@@ -46,7 +46,7 @@ def colours(methods: Sequence[str]) -> dict[str, str]:
 
 @styled
 def bars(values: Mapping[str, Mapping[str, float]], label: str) -> str:
-    """Methods beside each other with 95 % intervals, best below.
+    """Methods beside each other with 95 % intervals, best below; values below 0 as points, since bars begin at 0.
 
     Args:
         values: method -> value, low, high.
@@ -55,27 +55,32 @@ def bars(values: Mapping[str, Mapping[str, float]], label: str) -> str:
     order = sorted(values, key=lambda method: (method == ORACLE, values[method]["value"]))[::-1]
     figure, axes = new_figure((9.4, 0.62 * len(order) + 0.75))
     colour = colours(list(values))
-    right = max(one["high"] for one in values.values())
+    left, right = min(one["low"] for one in values.values()), max(one["high"] for one in values.values())
+    points = left < 0
+    reach = right - left if points else right
     for at, method in enumerate(order):
         one = values[method]
         hollow = method == ORACLE
-        axes.barh(
-            at,
-            one["value"],
-            height=0.56,
-            color="none" if hollow else colour[method],
-            edgecolor=colour[method],
-            linewidth=1.2,
-            linestyle="--" if hollow else "-",
-        )
+        if points:
+            axes.plot(one["value"], at, color=colour[method], marker="o", markersize=9)
+        else:
+            axes.barh(
+                at,
+                one["value"],
+                height=0.56,
+                color="none" if hollow else colour[method],
+                edgecolor=colour[method],
+                linewidth=1.2,
+                linestyle="--" if hollow else "-",
+            )
         axes.plot([one["low"], one["high"]], [at, at], color=INK, linewidth=1.3, solid_capstyle="butt")
         for end in (one["low"], one["high"]):
             axes.plot([end, end], [at - 0.1, at + 0.1], color=INK, linewidth=1.3)
-        axes.text(one["high"] + right * 0.012, at, f"{one['value']:.4f}", va="center", fontweight="bold")
+        axes.text(one["high"] + reach * 0.012, at, f"{one['value']:.4f}", va="center", fontweight="bold")
     axes.set_yticks(range(len(order)), [readable(method) for method in order])
     axes.tick_params(axis="y", length=0, labelsize=10.5, labelcolor=INK)
     axes.grid(visible=False, axis="y")
-    axes.set_xlim(0, right * 1.1)
+    axes.set_xlim(left - 0.05 * reach if points else 0, right + 0.1 * reach)
     axes.set_xlabel(label)
     return svg(figure, f"{label} of " + ", ".join(f"{readable(m)} {values[m]['value']:.4f}" for m in order[::-1]))
 
@@ -146,8 +151,10 @@ def lines(
 
 
 @styled
-def grouped(bins: Sequence[str], series: Mapping[str, Sequence[float]], *, x: str, y: str) -> str:
-    """One group of bars a bin, one bar a method."""
+def grouped(
+    bins: Sequence[str], series: Mapping[str, Sequence[float]], *, x: str, y: str, falling: bool = False
+) -> str:
+    """One group of bars a bin, one bar a method; where the bars are `falling` the legend stands at the right."""
     figure, axes = new_figure(_SMALL)
     colour = colours(list(series))
     width = 0.8 / len(series)
@@ -169,8 +176,33 @@ def grouped(bins: Sequence[str], series: Mapping[str, Sequence[float]], *, x: st
     axes.set_ylim(0, axes.get_ylim()[1] * 1.18)  # room for the legend
     axes.set_xlabel(x)
     axes.set_ylabel(y)
-    axes.legend(ncols=len(series), loc="upper center", columnspacing=1.0, handlelength=1.2)
+    where, columns = ("upper right", 1) if falling else ("upper center", len(series))
+    axes.legend(ncols=columns, loc=where, columnspacing=1.0, handlelength=1.2)
     return svg(figure, f"{y} by {x}")
+
+
+@styled
+def matrix(names: Sequence[str], shares: Floats, *, x: str, y: str) -> str:
+    """Shares [rows, columns] as cells, the darker the larger, each with its percentage; rows from above."""
+    from matplotlib.patches import Rectangle
+
+    figure, axes = new_figure((5.2, 1.2 + 0.36 * len(names)))
+    for row, column in np.ndindex(*shares.shape):
+        share = float(shares[row, column])
+        axes.add_patch(
+            Rectangle((column - 0.48, row - 0.48), 0.96, 0.96, color=MODEL_COLOUR, alpha=0.55 * share, linewidth=0)
+        )
+        axes.text(
+            column, row, f"{100 * share:.0f}", ha="center", va="center", fontsize=9, color=INK if share else MUTED
+        )
+    axes.set_xticks(range(len(names)), names, rotation=30, ha="right")
+    axes.set_yticks(range(len(names)), names)
+    axes.set_xlim(-0.5, len(names) - 0.5)
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.grid(visible=False)
+    axes.set_xlabel(f"{x} (% of a row)")
+    axes.set_ylabel(y)
+    return svg(figure, f"{x} by {y}")
 
 
 @styled

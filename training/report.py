@@ -2,7 +2,8 @@
 
 `python -m training.report RUN_DIR` writes them again. Reads metrics.json, config.json, predictions.parquet
 (example_id, t, label and score, or rank; score_<method> or rank_<method>; optionally `group`, whose example it is,
-and `history`, events known then) and curves.csv (step, epoch, train_loss, val_loss, val_metric).
+and `history`, events known then; of classes, counts and times see training/head_predictions.py) and curves.csv (step,
+epoch, train_loss, val_loss, val_metric).
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from numpy.typing import NDArray
 from clicktrail.publish import publish_bytes
 from training import pictures, wording
 from training.evaluation import calibration_curve, intervals, ranking_metrics
+from training.head_predictions import HEADS
+from training.head_report import head_figures
 from training.page import render
 from training.run_record import METRICS_FILE, MODEL, ORACLE, Run, paired, question, read_metrics, read_run, standing
 
@@ -114,10 +117,10 @@ def _facts(run: Run) -> dict[str, Any]:
         "rows": rows,
         "names": names,
         "paired": paired(metrics),
-        "lower_is_better": {"brier", "ece"},
+        "lower_is_better": wording.LOWER_IS_BETTER,
         "parts": wording.part_rows(run),
-        "confusion": None if run.ranking else _confusion(run),
-        "choices": [] if run.ranking else _choices(run),
+        "confusion": _confusion(run) if run.head == "binary" else None,
+        "choices": _choices(run) if run.head == "binary" else [],
         "data": wording.flat(metrics.get("data") or {}),
         "config": wording.flat(run.config),
         "config_json": json.dumps(run.config, indent=1),
@@ -140,20 +143,21 @@ def _day(run: Run, end: str) -> str:
 
 def _figures(run: Run) -> dict[str, str]:
     """Pictures by name."""
+    samples = int(np.clip(_DRAWS // max(1, run.predictions.num_rows), 100, 1000))
+    learning = {"losses": pictures.losses(run.curves)} if run.curves else {}
+    if run.head in HEADS:
+        return head_figures(run, samples) | learning
     # an oracle may not speak of every example: each method is shown on those that it answered
     methods = {
         name: values for name, values in run.methods().items() if name == MODEL or np.isfinite(values).sum() >= _LEAST
     }
-    samples = int(np.clip(_DRAWS // max(1, run.predictions.num_rows), 100, 1000))
     spread: dict[str, dict[str, float]] = {}
     for name, values in methods.items():
         there = np.isfinite(values)
         labels = None if run.ranking else run.labels[there]
         groups = None if run.groups is None else run.groups[there]
         spread |= intervals(run.metric, {name: values[there]}, labels=labels, groups=groups, samples=samples)
-    figures = {"bars": pictures.bars(spread, wording.title(run.metric))}
-    if run.curves:
-        figures["losses"] = pictures.losses(run.curves)
+    figures = {"bars": pictures.bars(spread, wording.title(run.metric))} | learning
     return figures | (_ranking_figures(run, methods) if run.ranking else _binary_figures(run, methods))
 
 

@@ -26,6 +26,8 @@ from training.config import RunConfig
 from training.decided import decide_on_validation
 from training.evaluation import binary_metrics, paired_bootstrap, ranking_metrics, share_of_gap
 from training.fit import Accelerator, Fitted, fit
+from training.head_answers import head_answers, head_measures
+from training.head_predictions import HEADS
 from training.joined import Joined, join
 from training.loggers import log_result
 from training.parts import PART, part_names
@@ -105,7 +107,10 @@ def execute(
     predictions = answers(task, data, fitted, joined, truth, say)
     clock.lap("baselines")
     pq.write_table(predictions, place.aside / "predictions.parquet")
-    metrics = measure(task, predictions, decided.threshold) | decided.worth(data, predictions)
+    if task.head in HEADS:
+        metrics = head_measures(task, data.manifest, predictions)
+    else:
+        metrics = measure(task, predictions, decided.threshold) | decided.worth(data, predictions)
     if joined.parts is not None:
         metrics["parts"] |= joined.parts.to_json()
     clock.lap("metrics")
@@ -133,6 +138,7 @@ def execute(
             "events": data.manifest["events"],
             "examples": data.manifest["examples"],
             "positives": data.manifest["positives"],
+            "labels": data.manifest.get("labels", {}),
         },
         "throughput": {"tokens_per_second": round(fitted.tokens_per_second), "epochs": fitted.epochs},
         "cost": cost_of(fitted, data, config, meter, seconds=clock.total, accelerator=accelerator),
@@ -186,13 +192,15 @@ def run_config(task: Task, data: TrainingSet, config: RunConfig) -> dict[str, An
 def answers(task: Task, data: TrainingSet, fitted: Fitted, joined: Joined, truth: Path | None, say: Say) -> pa.Table:
     """One row a test example: what the model, its parts alone, baselines and oracle answered."""
     test = data.of(TEST)
-    found = joined.predict(fitted.model, data, test)
     columns: dict[str, Any] = {
         "example_id": data.example_id.take(pa.array(test)),
         "t": pa.array(data.t[test], pa.timestamp("us", tz="UTC")),
         "group": data.scalars["group"].to_numpy()[test],
     }
     ids = columns["example_id"].to_pylist()
+    if task.head in HEADS:
+        return pa.table(columns | head_answers(task, data, fitted.model, say))
+    found = joined.predict(fitted.model, data, test)
     if task.head == "next_item":
         assert data.items is not None  # noqa: S101 - next-item sets have items
         names = data.items["item_id"].combine_chunks()

@@ -61,6 +61,11 @@ class Run:
         return is_ranking(self.metric)
 
     @property
+    def head(self) -> str:
+        """What is predicted: `next_item`, `binary`, `multiclass`, `count` or `time`."""
+        return str(self.metrics.get("head") or ("next_item" if self.ranking else "binary"))
+
+    @property
     def question(self) -> str:
         """What is predicted, as a question."""
         return question(self.metrics)

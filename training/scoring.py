@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from training.batches import Arrays, batches, own_windows
-from training.model import NEXT_ITEM, SequenceModel
+from training.model import BINARY, NEXT_ITEM, SequenceModel
 from training.training_set import TrainingSet
 
 TOP = 20
@@ -43,16 +43,20 @@ def predict(
         arrays: of this data on the model's device, where the caller has them already.
 
     Returns:
-        Binary: `score` float64 [n], a probability. Next item: `rank` int64 [n], `ranked` int64 [n, 20] positions.
+        Next item: `rank` int64 [n], `ranked` int64 [n, 20] positions. Else `score`, float64: [n], a probability, of a
+        binary task; [n, columns] (`Head.answers`) of the others; of a time task also `median` [n], seconds.
     """
     parts: list[tuple[np.ndarray, ...]] = []
     if model.head == NEXT_ITEM:
         for example, score_QI, target_Q in logits(model, data, examples, tokens=tokens, arrays=arrays):
             parts.append((example, rank_of(score_QI, target_Q).cpu().numpy(), best_of(score_QI)))
         return in_order(parts, examples, ("rank", "ranked"))
+    timed = model.head == "time"
     for batch, out in _answered(model, data, examples, tokens=tokens, rows=_ROWS, arrays=arrays):
-        parts.append((batch["example"].cpu().numpy(), torch.sigmoid(out.double()).cpu().numpy()))
-    return in_order(parts, examples, ("score",))
+        raw = out.double()
+        found = (model.predictor.answers(raw), *([model.predictor.median(raw)] if timed else []))
+        parts.append((batch["example"].cpu().numpy(), *(one.cpu().numpy() for one in found)))
+    return in_order(parts, examples, ("score", *(("median",) if timed else ())))
 
 
 @torch.no_grad()
@@ -111,8 +115,12 @@ def metric_of(
 ) -> float:
     """The primary metric of the model on these examples; `arrays` as in `predict`."""
     from training.evaluation import binary_metrics, ranking_metrics
+    from training.head_metrics import log_likelihoods
 
     found = predict(model, data, examples, arrays=arrays)
     if model.head == NEXT_ITEM:
         return ranking_metrics(found["rank"])[metric]
-    return binary_metrics(data.target[examples], found["score"], 0.5)[metric]
+    target = data.target[examples]
+    if model.head != BINARY:
+        return float(np.nanmean(log_likelihoods(data.manifest, target, found["score"])))
+    return binary_metrics(target, found["score"], 0.5)[metric]

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from clicktrail import settings
+from training.head_predictions import HEADS
 from training.report import INDEX_FILE, write_index
 from training.run_record import METRICS_FILE, read_metrics, standing, total_seconds
 from training.wording import title
@@ -40,7 +41,8 @@ def summary(runs_dir: Path, tasks: Sequence[str] = ()) -> str:
         raise ValueError(message)
     shown = list(tasks) or there
     found = {task: read_metrics(runs_dir / task / "latest") for task in shown}
-    return "\n".join([_table([_row(metrics) for metrics in found.values()]), "", *_places(runs_dir, shown)])
+    served = [task for task, metrics in found.items() if metrics.get("head", "binary") not in HEADS]
+    return "\n".join([_table([_row(metrics) for metrics in found.values()]), "", *_places(runs_dir, served)])
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -88,15 +90,14 @@ def _table(rows: Sequence[tuple[str, ...]]) -> str:
 
 
 def _places(runs_dir: Path, tasks: Sequence[str]) -> list[str]:
-    """Where to look and what to type."""
-    example = "fraud" if "fraud" in tasks else tasks[0]
+    """Where to look and what to type; of `tasks` there are bundles."""
+    example = "fraud" if "fraud" in tasks else "".join(tasks[:1])
     return [
         "gap: how much of the way from the best baseline to the oracle the model goes",
         "at least: lower 95 % bound of model minus best baseline; above 0, chance does not explain it",
         "",
         f"reports  {_short(runs_dir / INDEX_FILE)}",
-        "bundles  bentoml list",
-        f"next     make serve TASK={example}",
+        *(["bundles  bentoml list", f"next     make serve TASK={example}"] if example else []),
     ]
 
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from clicktrail.input_spec import SequenceSpec
 
-Head = Literal["next_item", "binary"]
+Head = Literal["next_item", "binary", "multiclass", "count", "time"]
 Query = Callable[[str, int], pa.Table]
 
 
@@ -23,11 +23,19 @@ class Task:
 
     `examples(sql, end)` runs over the log: `sql(text)` gives a table, `end` is the log's end (microseconds UTC). Its
     grain is one row an example, with columns: `example_id`; `t` (timestamp us UTC): when the answer is wanted; the
-    join keys of the feature service; `target` (item_id, next-item tasks) or `label_known_at` (when it became known
-    that the label is 1, null if never); the `request` fields, if any; `value_minor` (int64), if what is asked has a
-    value beside its probability: what came after t within the horizon, as far as it was known by its end.
+    join keys of the feature service; the answer; the `request` fields, if any; `value_minor` (int64), if what is asked
+    has a value beside its probability: what came after t within the horizon, as far as it was known by its end.
 
-    `horizon` + `label_delay`: how long after t the label is complete; examples that the log ends before are left out.
+    The answer, by head:
+      next_item   `target`: item_id
+      binary      `label_known_at`: when it became known that the label is 1, null if never
+      multiclass  `class` (string) as known by the end of the wait; one of them may stand for "nothing so far"
+      count       `count` (integer from 0 on) within the horizon, as known by the end of the wait
+      time        `happened_at`: when what is waited for came, at t or later, null if never; `label_known_at`
+
+    `horizon` + `label_delay`, the wait: how long after t the label is complete; examples that the log ends before are
+    left out. A time task watches each example at least that long, and on to the cut of its split (training/labels.py).
+    `edges`: time tasks: the answer is the probability that it happens by each, seconds after t.
     `skip_scalars`: read the sequences of the feature service alone. `group`: whose examples are resampled together.
     `validation`, `test`: shares of the time range.
     `gates`: metric -> least value for a model to be published as good. `costs`: what acting on a score costs, where a
@@ -43,6 +51,7 @@ class Task:
     examples: Callable[[Callable[[str], pa.Table], int], pa.Table]
     horizon: timedelta = timedelta(0)
     label_delay: timedelta = timedelta(0)
+    edges: tuple[float, ...] = ()
     sequences: tuple[SequenceSpec, ...]
     skip_scalars: bool = False
     request_categories: tuple[str, ...] = ()

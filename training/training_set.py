@@ -28,10 +28,11 @@ class TrainingSet:
     """R examples with everything that a fit needs.
 
     `tokens`: encoded sequences by view; `request_ids` int32 [R, C], `request_numbers` float32 [R, 2 V]; `target` int64
-    [R]: the label, or the item's output position (-1: an item that training had not seen); `split` int8 [R]; `t`
-    int64 [R], microseconds UTC; `entity` int64 [R]: queries of one entity share a history; `example_id` string [R].
-    `items`: next item only, a row an output position: item_id, category_id, price_minor, popularity. `value` int64 [R]:
-    what came after each example, in minor units, where the task asks for it.
+    [R]: the label, or the position of item or class (-1: one that training had not seen), of time tasks float64 [R, 2]:
+    seconds, and 1 where it happened then, 0 where it had not yet; `split` int8 [R]; `t` int64 [R], microseconds UTC;
+    `entity` int64 [R]: queries of one entity share a history; `example_id` string [R]. `items`: next item only, a
+    row an output position: item_id, category_id, price_minor, popularity. `value` int64 [R]: what came after each
+    example, in minor units, where the task asks for it.
     """
 
     manifest: dict[str, Any]
@@ -72,7 +73,7 @@ def save(data: TrainingSet, folder: Path) -> dict[str, Any]:
                 "example_id": data.example_id,
                 "t": pa.array(data.t, pa.int64()),
                 "split": pa.array(data.split, pa.int8()),
-                "target": pa.array(data.target, pa.int64()),
+                **_target_columns(data.target),
                 "entity": pa.array(data.entity, pa.int64()),
                 **({} if data.value is None else {"value": pa.array(data.value, pa.int64())}),
             }
@@ -118,7 +119,7 @@ def load(folder: Path) -> TrainingSet:
         },
         request_ids=np.load(folder / "request_ids.npy"),
         request_numbers=np.load(folder / "request_numbers.npy"),
-        target=examples["target"].to_numpy(),
+        target=_target(examples),
         split=examples["split"].to_numpy(),
         t=examples["t"].to_numpy(),
         entity=examples["entity"].to_numpy(),
@@ -127,6 +128,17 @@ def load(folder: Path) -> TrainingSet:
         items=pq.read_table(folder / "items.parquet") if (folder / "items.parquet").is_file() else None,
         value=examples["value"].to_numpy() if "value" in examples.column_names else None,
     )
+
+
+def _target_columns(target: np.ndarray) -> dict[str, pa.Array]:
+    if target.ndim == 1:
+        return {"target": pa.array(target, pa.int64())}
+    return {"target": pa.array(target[:, 0], pa.float64()), "seen": pa.array(target[:, 1] == 1)}
+
+
+def _target(examples: pa.Table) -> np.ndarray:
+    target = examples["target"].to_numpy()
+    return np.stack([target, examples["seen"].to_numpy()], 1) if "seen" in examples.column_names else target
 
 
 def file_digest(path: Path) -> str:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -20,6 +21,7 @@ from tqdm import tqdm
 from clicktrail.publish import failpoint
 from training.config import RunConfig
 from training.config_file import at, changed
+from training.evaluation import LOG_LIKELIHOOD
 from training.fit import Accelerator, fit
 from training.search_space import Space, drawn
 from training.task import Task
@@ -113,7 +115,8 @@ def value_of(trial: optuna.Trial, problem: Problem, work: Path, accelerator: Acc
     """Mean over the folds of the best epoch's metric.
 
     What is reported at an epoch is the sum of what the folds have brought so far, divided by their number: it only
-    grows, so that at the same epoch of the same fold trials can be compared.
+    grows, so that at the same epoch of the same fold trials can be compared. Of a mean log-likelihood, which may be
+    negative, its exponential is summed.
 
     Raises:
         optuna.TrialPruned: this trial does worse than most did at the same epoch.
@@ -122,8 +125,9 @@ def value_of(trial: optuna.Trial, problem: Problem, work: Path, accelerator: Acc
     began, folds = time.monotonic(), len(problem.folds)
     found: list[float] = []
     for number, fold in enumerate(problem.folds):
-        report = _Report(trial, number * config.fit.epochs, sum(found), folds)
         metric = problem.task.primary_metric
+        level = math.exp if metric == LOG_LIKELIHOOD else float
+        report = _Report(trial, number * config.fit.epochs, sum(map(level, found)), folds, level)
         with tempfile.TemporaryDirectory(dir=work) as folder:
             fitted = fit(
                 fold, config, metric, Path(folder), accelerator=accelerator, progress=False, callbacks=[report]
@@ -137,13 +141,20 @@ def value_of(trial: optuna.Trial, problem: Problem, work: Path, accelerator: Acc
 class _Report(Callback):
     """Tells the trial what each epoch brought, and ends it where it is not worth going on."""
 
-    def __init__(self, trial: optuna.Trial, first_step: int, before: float, folds: int) -> None:
+    def __init__(
+        self,
+        trial: optuna.Trial,
+        first_step: int,
+        before: float,
+        folds: int,
+        level: Callable[[float], float] = float,
+    ) -> None:
         self.trial, self.step, self.before, self.folds = trial, first_step, before, folds
-        self.best = 0.0
+        self.level, self.best = level, 0.0
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         del pl_module
-        self.best = max(self.best, float(trainer.callback_metrics["val_metric"]))
+        self.best = max(self.best, self.level(float(trainer.callback_metrics["val_metric"])))
         self.trial.report((self.before + self.best) / self.folds, self.step)
         self.step += 1
         failpoint("tune.epoch")

@@ -9,13 +9,27 @@ from typing import Any
 from training.pictures import readable
 from training.run_record import Run, Standing
 
+LOWER_IS_BETTER = {"brier", "ece", "deviance", "rmse", "mae"}
+"""Metrics by their name before an `@`."""
+
 _EXPLAINED = {
+    "log_likelihood": "mean logarithm of the probability (of a time: density by the day) given to what happened",
+    "macro_precision": "share of right ones among those called a class, the mean over classes",
+    "macro_recall": "share of a class that is called so, the mean over classes",
+    "macro_f1": "balance of precision and recall, the mean over classes",
+    "top_3": "share of cases whose class is among the three likeliest",
+    "deviance": "Poisson deviance, distance of expected and observed counts; lower is better",
+    "rmse": "root of the mean squared error of the expected count; lower is better",
+    "mae": "mean absolute error of the expected count; lower is better",
+    "bias": "expected minus observed count, in the mean; 0 is best",
+    "auc_of_any": "how often a case with a count above 0 scores above one without; guessing gives 0.5",
+    "concordance": "of two cases, how often the quicker one was thought to be it; guessing gives 0.5",
     "ndcg": "1 when what comes next stands first in the list, less the further down it stands, 0 beyond the cut",
     "hit_rate": "share of cases in which what comes next is in the list of that length",
     "mrr": "mean of 1 / position of what comes next",
     "auc": "how often a yes scores above a no when one of each is drawn; guessing gives 0.5",
     "average_precision": "mean precision over all thresholds; guessing gives the share of yes cases",
-    "accuracy": "share of right decisions at the threshold",
+    "accuracy": "share of right decisions (at the threshold, where there is one)",
     "precision": "share of alarms that are right",
     "recall": "share of the yes cases that are found",
     "f1": "balance of precision and recall (harmonic mean)",
@@ -31,7 +45,18 @@ def explain(metric: str) -> str:
 
 def title(metric: str) -> str:
     """A metric as a column head."""
-    short = {"auc": "AUC", "mrr": "MRR", "ece": "ECE", "f1": "F1"}
+    short = {
+        "rmse": "RMSE",
+        "mae": "MAE",
+        "auc_of_any": "AUC of any",
+        "auc": "AUC",
+        "mrr": "MRR",
+        "ece": "ECE",
+        "f1": "F1",
+    }
+    name, _, cut = metric.partition("@")
+    if cut and name in {"auc", "brier"}:
+        return f"{title(name)} by {cut}"
     words = metric.replace("_", " ")
     return short.get(metric, words.replace("ndcg", "NDCG") if "ndcg" in metric else words[:1].upper() + words[1:])
 
@@ -80,7 +105,7 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 
 def verdict(run: Run, stands: Standing) -> list[str]:
     """What the run shows, in two to four sentences."""
-    said = _ranking_words(run, stands) if run.ranking else _binary_words(run)
+    said = _ranking_words(run, stands) if run.ranking else _head_words(run)
     if stands.best_baseline:
         name = readable(stands.best_baseline)
         if stands.difference is None:
@@ -111,9 +136,18 @@ def _ranking_words(run: Run, stands: Standing) -> list[str]:
     return [f"In {of_hundred(model)} of 100 cases the right item is among the first {cut} of the list{others}."]
 
 
-def _binary_words(run: Run) -> list[str]:
+def _head_words(run: Run) -> list[str]:
     model = run.metrics["model"]
     said = []
+    if run.head == "multiclass":
+        said.append(f"The likeliest class is the right one in {of_hundred(model['accuracy'])} of 100 cases.")
+    if run.head == "count":
+        said.append(
+            f"Expected counts are off by {model['mae']:.3g} in the mean, their sum by {model['bias']:+.3g} a case."
+        )
+    if run.head == "time":
+        quicker = of_hundred(model["concordance"])
+        said.append(f"Of two cases, the model tells which one it happens to first {quicker} times of 100.")
     if "auc" in model:
         said.append(f"Given one yes and one no, the model puts the yes first {of_hundred(model['auc'])} times of 100.")
     if {"precision", "recall", "threshold"} <= set(model):

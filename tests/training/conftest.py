@@ -14,19 +14,25 @@ from clicktrail.declaring import days, sequence
 from clicktrail.jagged import JaggedFeatures
 from clicktrail.windows import jagged_of_lists
 from training.build_set import Examples, assemble
+from training.labels import described
 from training.split import time_split
 from training.task import load_task
 from training.training_set import TrainingSet
 
 DAY = 86_400_000_000
 ITEMS = [f"item-{place}" for place in range(30)]
+_ACTIVITY = (
+    "user_activity_v1__count_view_7d",
+    "user_activity_v1__count_purchase_30d",
+    "user_activity_v1__seconds_since_any",
+)
+CLASSES = ("view", "cart", "nothing", "search")
 SCALARS = {
     "recommendation": (),
-    "retention": (
-        "user_activity_v1__count_view_7d",
-        "user_activity_v1__count_purchase_30d",
-        "user_activity_v1__seconds_since_any",
-    ),
+    "retention": _ACTIVITY,
+    "next_action": _ACTIVITY,
+    "purchase_count": _ACTIVITY,
+    "time_to_purchase": _ACTIVITY,
     "fraud": ("card_activity_v1__count_payment_1d", "card_activity_v1__max_price_minor_payment_30d"),
 }
 
@@ -49,6 +55,18 @@ def random_sequence(rng: np.random.Generator, lengths: np.ndarray, ends_at: np.n
     return out
 
 
+def made_labels(head: str, views: np.ndarray, viewed: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Labels of the form of each head (training/labels.py), from how many views there were and whether one was last."""
+    if head == "multiclass":
+        return np.where(rng.random(len(views)) < 0.2, rng.integers(0, 4, len(views)), 2 * viewed)
+    if head == "count":
+        return rng.poisson(views / 15)
+    if head == "time":
+        happens, watched = rng.exponential(30 * DAY / 1e6 / (1 + views)), rng.uniform(7, 20, len(views)) * DAY / 1e6
+        return np.stack([np.minimum(happens, watched), happens < watched], 1)
+    return (views > np.median(views)).astype(np.float64)
+
+
 def make_set(name: str, rows: int = 600, seed: int = 0) -> TrainingSet:
     """A training set of a task from random events; labels follow from the last event, so something can be learnt."""
     rng = np.random.default_rng(seed)
@@ -62,6 +80,7 @@ def make_set(name: str, rows: int = 600, seed: int = 0) -> TrainingSet:
             last = [row[-1] if row else ITEMS[0] for row in lists.get("item_id", [])]
             last_item = np.array([ITEMS.index(one) for one in last])
             views = np.array([sum(kind == "view" for kind in row) for row in lists["event_type"]])
+            viewed = np.array([row[-1:] == ["view"] for row in lists["event_type"]])
     scalars = {one: pa.array(rng.integers(0, 50, rows), mask=rng.random(rows) < 0.1) for one in SCALARS[name]}
     if name == "fraud":
         pairs = [None if one == 0 else [int(one), 10 + int(one)] for one in rng.integers(0, 5, rows)]
@@ -87,9 +106,10 @@ def make_set(name: str, rows: int = 600, seed: int = 0) -> TrainingSet:
     chosen = Examples(
         table=pa.table(columns),
         split=parts.assign(t),
-        label=(views > np.median(views)).astype(np.float64),
+        label=made_labels(task.head, views, viewed, rng),
         negative_rate=1.0,
         time_split=parts,
+        classes=CLASSES if task.head == "multiclass" else (),
     )
     features = JaggedFeatures(rows=pa.table({"t": columns["t"]}), sequences=sequences, scalars=scalars)
     declared = to_json(
@@ -105,7 +125,7 @@ def make_set(name: str, rows: int = 600, seed: int = 0) -> TrainingSet:
         "log_digest": "0" * 64,
         "events": 7,
         "examples": {"train": int((chosen.split == 0).sum())},
-        "positives": {},
+        **described(task, chosen.classes, {"train": chosen.label[chosen.split == 0]}),
         "negative_rate": 1.0,
         "time_split": vars(parts),
         "declarations": [declared],
