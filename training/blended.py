@@ -35,7 +35,7 @@ _JUDGES, _FEWEST_JUDGES, _SCORES = 10_000, 1_000, 200_000_000
 """So many validation examples choose the weights, at most; fewer where they would ask for more scores than that."""
 
 _SURE = 3.0
-"""Who joins must give more than so many standard errors (`training.blend.choose`): a hundred and more steps are tried."""
+"""Who joins must give more than so many standard errors (`training.blend.choose`): over a hundred steps are tried."""
 
 _PAIRS, _FEWEST_NEIGHBOURS = 20_000_000, 10
 """So many neighbours of all items together are kept, 8 bytes each in the bundle, but at least so many of an item."""
