@@ -14,7 +14,7 @@ def small(task: str) -> RunConfig:
         return RunConfig(
             preset="small",
             encoder=EncoderConfig(family="gru", width=64, layers=1, dropout=0.1),
-            fit=FitConfig(epochs=7, tokens=2_048, rows=8_192, rate=3e-3, average=0.995, seconds=240),
+            fit=FitConfig(epochs=10, tokens=2_048, rows=8_192, rate=3e-3, average=0.995, seconds=300),
         )
     if task == "next_action":
         return RunConfig(
