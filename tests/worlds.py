@@ -73,7 +73,7 @@ def world(rng: random.Random, name: str) -> dict[str, Any]:
     events: list[dict[str, Any]] = []
     for number in range(rng.randint(0, 14)):
         clock += rng.choice(_GAPS)
-        event = {
+        event: dict[str, Any] = {
             "event_id": f"e{number}",
             "user_id": rng.choice(["u", "u", "v"]),
             "item_id": rng.choice(["a", "b", "c"]),
