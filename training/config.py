@@ -35,7 +35,7 @@ class LossConfig:
 
     `kind`: cross entropy among all items, among drawn ones, generalised binary cross entropy; `auto` is all items up
     to `full_up_to` of them. `negatives`: items drawn a batch, by popularity ^ `popularity_power`, a share of `uniform`
-    of them alike. `calibration`: of gbce. `ahead`: a query's target is drawn from its next so many.
+    of them alike, all of gbce's. `calibration`: of gbce. `ahead`: a query's target is drawn from its next so many.
     """
 
     kind: LossKind = "auto"

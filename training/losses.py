@@ -65,10 +65,12 @@ def log_draws(config: LossConfig, popularity_I: torch.Tensor) -> torch.Tensor:
     """Log of how often each item is expected among the drawn negatives, float32 [I].
 
     Draws follow popularity ^ `config.popularity_power`, but for a share `config.uniform` of them, which take any item
-    alike: then rare items are told apart too.
+    alike: then rare items are told apart too. All of gbce's do: it takes nothing off for how often an item is drawn, so
+    what is popular would learn to be rare.
     """
     weight_I = popularity_I.double() ** config.popularity_power + 1e-3
-    chance_I = (1 - config.uniform) * weight_I / weight_I.sum() + config.uniform / len(weight_I)
+    uniform = 1.0 if config.kind == "gbce" else config.uniform
+    chance_I = (1 - uniform) * weight_I / weight_I.sum() + uniform / len(weight_I)
     return (config.negatives * chance_I).log().float()
 
 

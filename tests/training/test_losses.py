@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional as F  # noqa: N812 - torch's own idiom
 
 from training import losses
-from training.config import LOSSES, LossConfig
+from training.config import LOSSES, LossConfig, LossKind
 from training.losses import binary_loss, full_softmax, gbce, item_loss, later_targets, log_draws, sampled_softmax
 
 ITEMS, QUERIES, WIDTH, DRAWN = 40, 23, 6, 15
@@ -106,6 +106,23 @@ def test_the_same_seed_draws_the_same(kind: str) -> None:
         found.append(gradients(item_loss(config, q, e, bias, target, log_draws(config, torch.ones(ITEMS))), q, e, bias))
     assert all(one.isfinite().all() for one in found[0])
     torch.testing.assert_close(found[0], found[1], atol=0, rtol=0)
+
+
+@pytest.mark.parametrize("kind", LOSSES)
+def test_every_loss_learns_what_is_popular(kind: LossKind) -> None:
+    """With nothing but a bias to learn, items come in the order of how often they were chosen."""
+    torch.manual_seed(0)
+    count_I = torch.tensor([200, 100, 50, 25, 12, 6])
+    target_Q = torch.arange(6).repeat_interleave(count_I)
+    config = LossConfig(kind=kind, negatives=4)
+    draws_I, bias_I = log_draws(config, count_I), torch.zeros(6, requires_grad=True)
+    optimizer = torch.optim.Adam([bias_I], lr=0.05)
+    nothing_QD, nothing_ID = torch.zeros(len(target_Q), 1), torch.zeros(6, 1)
+    for _ in range(300):
+        optimizer.zero_grad()
+        item_loss(config, nothing_QD, nothing_ID, bias_I, target_Q, draws_I).backward()
+        optimizer.step()
+    assert bias_I.argsort(descending=True).tolist() == list(range(6))
 
 
 def test_no_queries_cost_nothing() -> None:
