@@ -33,7 +33,7 @@ def settings(data: Interactions, *, family: Family, seed: int, epochs: int | Non
         rate=2e-3,
         average=0.999 if dense else 0.99,
         patience=0,
-        loss=LossConfig(kind="full") if dense or len(data.items) <= _FULL else LossConfig(kind="sampled", negatives=512),
+        loss=LossConfig(kind="full" if dense else "auto", full_up_to=_FULL, negatives=512),
     )
     config = RunConfig(preset="sequential", seed=seed, encoder=encoder, fit=fit, head_dropout=encoder.dropout)
     return config if epochs is None else replace(config, fit=replace(fit, epochs=epochs))
