@@ -110,12 +110,14 @@ def gbce(
 
     With few of the items drawn as negatives, plain cross entropy learns scores that are far too sure. The target's
     probability is raised to the power beta = a (t (1 - 1/a) + 1/a), where a is the share of items drawn and t is
-    `calibration`: 0 is plain cross entropy, 1 is calibrated.
+    `calibration`: 0 is plain cross entropy, 1 is calibrated. Scores start at the odds that an item has on average, not at
+    even ones: to get there by steps of the optimiser takes a fit of its own, and all items alike learn nothing else.
     """
     drawn = min(1.0, len(negative_N) / max(1, len(bias_I) - 1))
     beta = drawn * (calibration * (1 - 1 / drawn) + 1 / drawn)
-    own_Q = _own(q_QD, e_ID, bias_I, target_Q).float()
-    other_QN = torch.addmm(bias_I[negative_N], q_QD, F.embedding(negative_N, e_ID).T).float()
+    start = math.log(beta / len(negative_N))
+    own_Q = _own(q_QD, e_ID, bias_I, target_Q).float() + start
+    other_QN = torch.addmm(bias_I[negative_N] + start, q_QD, F.embedding(negative_N, e_ID).T).float()
     other_QN = other_QN.masked_fill(negative_N[None, :] == target_Q[:, None], -math.inf)
     total_Q = -beta * F.logsigmoid(own_Q) + F.softplus(other_QN).sum(1)
     return total_Q.mean() / (1 + len(negative_N))

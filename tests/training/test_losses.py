@@ -78,10 +78,11 @@ def test_expected_draws_add_up() -> None:
 
 
 def test_gbce_is_arithmetic() -> None:
-    """One negative of two others, t = 1: beta is the share drawn, 1 / 2."""
+    """One negative of two others, t = 1: beta is the share drawn, 1 / 2, and so are the odds at which scores start."""
     q, e = torch.tensor([[1.0]]), torch.tensor([[2.0], [1.0], [0.0]])
     found = gbce(q, e, torch.zeros(3), torch.tensor([0]), torch.tensor([1]), 1.0)
-    wanted = (-0.5 * math.log(1 / (1 + math.exp(-2))) - math.log(1 - 1 / (1 + math.exp(-1)))) / 2
+    odds = [0.5 * math.exp(score) for score in (2, 1)]
+    wanted = (-0.5 * math.log(odds[0] / (1 + odds[0])) - math.log(1 / (1 + odds[1]))) / 2
     assert float(found) == pytest.approx(wanted)
     plain = gbce(q, e, torch.zeros(3), torch.tensor([0]), torch.tensor([1]), 0.0)
     scores, labels = torch.tensor([2.0, 1.0]), torch.tensor([1.0, 0.0])
