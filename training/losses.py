@@ -110,7 +110,7 @@ def gbce(
 
     With few of the items drawn as negatives, plain cross entropy learns scores that are far too sure. The target's
     probability is raised to the power beta = a (t (1 - 1/a) + 1/a), where a is the share of items drawn and t is
-    `calibration`: 0 is plain cross entropy, 1 is calibrated. Scores start at the odds that an item has on average, not at
+    `calibration`: 0 is plain cross entropy, 1 is calibrated. Scores start at the odds of an average item and not at
     even ones: to get there by steps of the optimiser takes a fit of its own, and all items alike learn nothing else.
     """
     drawn = min(1.0, len(negative_N) / max(1, len(bias_I) - 1))
