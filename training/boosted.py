@@ -7,6 +7,8 @@ of `Encoding.request`), so that a bundle needs nothing more.
 
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
 import torch
 
@@ -20,8 +22,10 @@ from training.trees import Trees, read
 TREES = "trees"
 _SHARES = np.linspace(0, 1, 11)
 _MOST_ROUNDS, _PATIENCE = 600, 30
-_DEPTHS = (4, 6)
+_DEPTHS, _DRAWS = (4, 6), 2
 _LEAST = 1e-7
+_FEW = 10_000
+"""Up to so many rows threads would wait for each other longer than they work."""
 
 
 def add_trees(model: SequenceModel, data: TrainingSet, metric: str, *, seed: int) -> Parts:
@@ -64,8 +68,9 @@ def margins(trees: Trees, data: TrainingSet, examples: np.ndarray) -> np.ndarray
 
 
 def grow(data: TrainingSet, *, seed: int) -> Trees:
-    """Trees on the training range, as many as validation wants; of two depths the better one.
+    """Trees on the training range, as many as validation wants; the mean of two depths and of two draws of each.
 
+    Rare labels make one ensemble a matter of chance, and validation has too few to choose by: a mean needs no choice.
     Negatives that the training set left out are made up for by weight, so margins are those of the whole population.
     """
     from xgboost import XGBClassifier
@@ -75,8 +80,9 @@ def grow(data: TrainingSet, *, seed: int) -> Trees:
     weight = np.where(label == 1, 1.0, 1 / rate)
     mean = float(np.average(label, weights=weight))
     x, held_out = _read(data, train).numpy(), (_read(data, validation).numpy(), data.target[validation])
-    fitted = [
-        XGBClassifier(
+    boosters = []
+    for depth, draw in product(_DEPTHS, range(_DRAWS)):
+        grown = XGBClassifier(
             n_estimators=_MOST_ROUNDS,
             early_stopping_rounds=_PATIENCE,
             eval_metric="logloss",
@@ -88,14 +94,11 @@ def grow(data: TrainingSet, *, seed: int) -> Trees:
             colsample_bytree=0.5,
             max_bin=1024,  # what speaks for a rare label is rare itself: few quantiles would put it all in one
             base_score=mean,
-            random_state=seed,
-            n_jobs=torch.get_num_threads(),
+            random_state=_DRAWS * seed + draw,
+            n_jobs=torch.get_num_threads() if len(x) > _FEW else 1,
         ).fit(x, label, sample_weight=weight, eval_set=[held_out], verbose=False)
-        for depth in _DEPTHS
-    ]
-    best = min(fitted, key=lambda one: one.best_score)
-    raw = bytes(best.get_booster().save_raw("json"))
-    return Trees.of_booster(raw, float(np.log(mean) - np.log1p(-mean)), best.best_iteration + 1)
+        boosters.append((bytes(grown.get_booster().save_raw("json")), grown.best_iteration + 1))
+    return Trees.of_boosters(boosters, float(np.log(mean) - np.log1p(-mean)))
 
 
 def _read(data: TrainingSet, rows: np.ndarray) -> torch.Tensor:

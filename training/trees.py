@@ -29,7 +29,9 @@ class Trees(nn.Module):
     missing_left_TN: torch.Tensor
     value_TN: torch.Tensor
 
-    def __init__(self, grown: Sequence[Mapping[str, Sequence[float]]], base: float, depth: int) -> None:
+    def __init__(
+        self, grown: Sequence[Mapping[str, Sequence[float]]], base: float, depth: int, share: float = 1.0
+    ) -> None:
         """Take over trees.
 
         Args:
@@ -37,6 +39,7 @@ class Trees(nn.Module):
                 `split_indices`, `split_conditions` (of a leaf its value), `default_left`.
             base: the margin before any tree.
             depth: no leaf is deeper.
+            share: of each leaf's value that counts.
         """
         super().__init__()
         self.base, self.depth = base, depth
@@ -58,16 +61,26 @@ class Trees(nn.Module):
             "left_TN": np.where(leaf, here, left),
             "right_TN": np.where(leaf, here, column("right_children", np.int64)),
             "missing_left_TN": column("default_left", np.bool_),
-            "value_TN": np.where(leaf, split, np.float32(0)),
+            "value_TN": np.where(leaf, split * np.float32(share), np.float32(0)),
         }.items():
             self.register_buffer(name, torch.from_numpy(values))
         self.sizes = [len(tree["left_children"]) for tree in grown]
 
     @classmethod
-    def of_booster(cls, raw: bytes, base: float, rounds: int) -> Trees:
-        """The first `rounds` trees of `Booster.save_raw("json")`; `base` is the margin that it started from."""
-        grown = json.loads(raw)["learner"]["gradient_booster"]["model"]["trees"][:rounds]
-        return cls(grown, base, max(_depth(tree["left_children"], tree["right_children"]) for tree in grown))
+    def of_boosters(cls, boosters: Sequence[tuple[bytes, int]], base: float) -> Trees:
+        """The mean of some boosters that started from one margin.
+
+        Args:
+            boosters: of each `Booster.save_raw("json")`, and how many of its trees count.
+            base: the margin.
+        """
+        grown = [
+            tree
+            for raw, rounds in boosters
+            for tree in json.loads(raw)["learner"]["gradient_booster"]["model"]["trees"][:rounds]
+        ]
+        depth = max(_depth(tree["left_children"], tree["right_children"]) for tree in grown)
+        return cls(grown, base, depth, 1 / len(boosters))
 
     def forward(self, x_BF: torch.Tensor) -> torch.Tensor:
         """Margins, float32 [B]."""
