@@ -23,7 +23,7 @@ TREES = "trees"
 _SHARES = np.linspace(0, 1, 11)
 _MOST_ROUNDS, _PATIENCE = 600, 30
 _DEPTHS, _DRAWS = (4, 6), 2
-_LEAST = 1e-7
+_LEAST, _ROWS = 1e-7, 1_024
 _FEW = 10_000
 """Up to so many rows threads would wait for each other longer than they work."""
 
@@ -64,7 +64,7 @@ def alone(model: SequenceModel, data: TrainingSet, examples: np.ndarray) -> dict
 def margins(trees: Trees, data: TrainingSet, examples: np.ndarray) -> np.ndarray:
     """Log-odds by the trees, float64 [n]."""
     x_NF = _read(data, examples).to(trees.value_TN.device)
-    return np.asarray(trees(x_NF).double().cpu().numpy())
+    return np.asarray(torch.cat([trees(x_BF) for x_BF in x_NF.split(_ROWS)]).double().cpu().numpy())
 
 
 def grow(data: TrainingSet, *, seed: int) -> Trees:
