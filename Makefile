@@ -89,7 +89,7 @@ train: setup ## the main job: events in, three verified bundles out (EVENTS=path
 	echo "make train took $$((SECONDS - began)) s"
 
 tune: setup ## search for a better configuration (TASK= TRIALS= FOLDS=, PRESET= to start from, ARGS="--seconds 3600")
-	@test -n "$(TASK)" || { echo "say which: make tune TASK=recommendation, retention or fraud"; exit 2; }
+	@test -n "$(TASK)" || { echo "say which: make tune TASK=fraud, or any other of training/tasks"; exit 2; }
 	@$(MAKE) ingest features
 	@python -m training.tune --task $(TASK) --preset $(PRESET) --trials $(TRIALS) --folds $(FOLDS) $(ARGS)
 

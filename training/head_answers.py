@@ -12,6 +12,7 @@ from training.evaluation import LOG_LIKELIHOOD, paired_bootstrap
 from training.head_baselines import head_baseline
 from training.head_metrics import log_likelihoods, metrics_of
 from training.head_predictions import SCORE, answers_in, labels_in, lists
+from training.measured import measured
 from training.model import SequenceModel
 from training.scoring import predict
 from training.split import TimeSplit
@@ -49,20 +50,8 @@ def head_measures(task: Task, manifest: dict[str, Any], predictions: pa.Table) -
         for name in task.baselines
     }
     model = worth.pop("")
-    return {
-        "task": task.name,
-        "question": task.question,
-        "primary_metric": task.primary_metric,
-        **described,
-        "score_columns": score_columns(described),
-        "model": model,
-        "baselines": worth,
-        "oracle": {},
-        "intervals": {LOG_LIKELIHOOD: intervals},
-        "threshold": None,
-        "beats_all_baselines": all(one["low"] > 0 for one in intervals.values()),
-        "gates": {name: {"least": least, "passed": model[name] >= least} for name, least in task.gates.items()},
-    }
+    told = {**described, "score_columns": score_columns(described), "threshold": None}
+    return measured(task, model, worth, intervals) | told
 
 
 def score_columns(described: dict[str, Any]) -> list[str]:

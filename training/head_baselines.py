@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.head_metrics import log_likelihoods
+from training.run_baselines import scalar_values
 from training.training_set import TRAIN, VALIDATION, TrainingSet
 
 Floats = NDArray[np.float64]
@@ -82,7 +83,7 @@ def _last_types(data: TrainingSet) -> Ints:
 
 def _boosted_classes(data: TrainingSet, wanted: Ints) -> Floats:
     """Trees by class, on the aggregates and the last action: without that they are below the table above."""
-    values, labels = np.column_stack([_scalars(data), _last_types(data)]), data.target
+    values, labels = np.column_stack([scalar_values(data)[1], _last_types(data)]), data.target
     classes = len(data.manifest["classes"])
     known = data.of(VALIDATION)[labels[data.of(VALIDATION)] >= 0]
     fits = [_matrix(values[places], labels[places]) for places in (data.of(TRAIN), known)]
@@ -96,7 +97,7 @@ def _boosted_classes(data: TrainingSet, wanted: Ints) -> Floats:
 
 def _boosted_counts(data: TrainingSet, wanted: Ints) -> Floats:
     """Trees for the mean (Poisson); one shape for all, of greatest likelihood on validation."""
-    values, labels = _scalars(data), data.target
+    values, labels = scalar_values(data)[1], data.target
     fits = [_matrix(values[places], labels[places]) for places in (data.of(TRAIN), data.of(VALIDATION))]
     booster = _boost({"objective": "count:poisson"}, *fits)
 
@@ -117,7 +118,7 @@ def _boosted_hazards(data: TrainingSet, wanted: Ints) -> Floats:
 
     That is the likelihood of the model's own head; the piece is a feature, so rates may change their order with time.
     """
-    values, edges = _scalars(data), np.asarray(data.manifest["edges"], np.float64)
+    values, edges = scalar_values(data)[1], np.asarray(data.manifest["edges"], np.float64)
     fits = [_pieces(values[places], data.target[places], edges) for places in (data.of(TRAIN), data.of(VALIDATION))]
     booster = _boost({"objective": "count:poisson"}, *fits)
     expected = np.zeros((len(wanted), len(edges)))
@@ -161,12 +162,6 @@ def _matrix(values: Floats, labels: NDArray[Any] | None = None, offset: Floats |
     import xgboost
 
     return xgboost.DMatrix(values, label=labels, base_margin=offset)
-
-
-def _scalars(data: TrainingSet) -> Floats:
-    """Aggregates of the feature service and numbers of the request, [R, f], NaN for null."""
-    names = [name for name in data.scalars.column_names if name != "group"]
-    return np.stack([data.scalars[name].to_pandas().to_numpy(np.float64) for name in names], 1)
 
 
 def _worth(data: TrainingSet, answers: Floats) -> float:

@@ -45,15 +45,23 @@ class Joined:
         return run_baseline(name, data, examples)
 
 
-def join(task: Task, data: TrainingSet, config: RunConfig, model: SequenceModel, say: Callable[[str], None]) -> Joined:
-    """Ask who may join the fitted network; trees become part of it."""
+def join(
+    task: Task,
+    data: TrainingSet,
+    config: RunConfig,
+    model: SequenceModel,
+    say: Callable[[str], None],
+    *,
+    progress: bool = False,
+) -> Joined:
+    """Ask who may join the fitted network; trees become part of it. `progress`: show a bar where that takes long."""
     if not config.hybrid or task.head not in {BINARY, NEXT_ITEM}:
         return Joined()
     blended = None
     if task.head == BINARY:
         parts = add_trees(model, data, task.primary_metric, seed=config.seed)
     else:
-        blended = blend_on_validation(model, data, task.primary_metric)
+        blended = blend_on_validation(model, data, task.primary_metric, progress=progress)
         parts = blended.parts
     shares = ", ".join(f"{name} {share:.0%}" for name, share in parts.weights.items())
     worth = ", ".join(f"{name} {value:.4f}" for name, value in parts.validation.items())

@@ -118,6 +118,8 @@ def described(task: Task, classes: tuple[str, ...], labels: Mapping[str, np.ndar
     if task.head == "time":
         seen = {split: {"seen to happen": float(label[:, 1].mean())} for split, label in labels.items()}
         return {"positives": {}, "edges": list(task.edges), "labels": seen}
+    if task.head == "next_item":
+        return {"positives": {}}
     return {"positives": {split: float(label.mean()) for split, label in labels.items()}}
 
 

@@ -30,6 +30,7 @@ from training.head_answers import head_answers, head_measures
 from training.head_predictions import HEADS
 from training.joined import Joined, join
 from training.loggers import log_result
+from training.measured import measured
 from training.parts import PART, part_names
 from training.run_cost import cost_of, meter_of
 from training.task import Task
@@ -101,7 +102,7 @@ def execute(
     say(f"{task.name}: {fitted.epochs} epochs, best validation {task.primary_metric} {fitted.best_metric:.4f}")
     failpoint("run.after_fit")
 
-    joined = join(task, data, config, fitted.model, say)
+    joined = join(task, data, config, fitted.model, say, progress=progress)
     clock.lap("parts")
     decided = decide_on_validation(task, data, fitted)
     predictions = answers(task, data, fitted, joined, truth, say)
@@ -256,17 +257,8 @@ def measure(task: Task, predictions: pa.Table, threshold: float | None) -> dict[
         name: paired_bootstrap(metric, own, predictions[f"{kind}_{name}"].to_numpy(), labels=labels, groups=groups)
         for name in task.baselines
     }
-    out: dict[str, Any] = {
-        "task": task.name,
-        "question": task.question,
-        "primary_metric": metric,
-        "model": model,
-        "baselines": baselines,
-        "oracle": {},
-        "intervals": {metric: intervals},
+    out = measured(task, model, baselines, intervals) | {
         "threshold": threshold,
-        "beats_all_baselines": all(one["low"] > 0 for one in intervals.values()),
-        "gates": {name: {"least": least, "passed": model[name] >= least} for name, least in task.gates.items()},
         "parts": {"test": {name: worth(PART + name) for name in part_names(predictions)}},
     }
     if f"{kind}_oracle" in predictions.column_names:

@@ -40,10 +40,15 @@ def ranking_examples(data: TrainingSet, examples: np.ndarray) -> RankingExamples
 
 
 def scalar_examples(data: TrainingSet, examples: np.ndarray) -> ScalarExamples:
-    """Aggregates of the feature service and numbers of the request."""
+    """Binary examples over `scalar_values`."""
+    names, values = scalar_values(data)
+    return ScalarExamples(values=values[examples], names=names, labels=data.target[examples])
+
+
+def scalar_values(data: TrainingSet) -> tuple[list[str], np.ndarray]:
+    """Aggregates of the feature service and numbers of the request: names, and float64 [R, f], NaN for null."""
     names = [name for name in data.scalars.column_names if name != "group"]
-    columns = [data.scalars[name].to_pandas().to_numpy(np.float64)[examples] for name in names]
-    return ScalarExamples(values=np.stack(columns, 1), names=names, labels=data.target[examples])
+    return names, np.stack([data.scalars[name].to_pandas().to_numpy(np.float64) for name in names], 1)
 
 
 def _popularity(data: TrainingSet, wanted: np.ndarray) -> np.ndarray:

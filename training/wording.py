@@ -53,6 +53,7 @@ def title(metric: str) -> str:
         "mrr": "MRR",
         "ece": "ECE",
         "f1": "F1",
+        "macro_f1": "Macro F1",
     }
     name, _, cut = metric.partition("@")
     if cut and name in {"auc", "brier"}:

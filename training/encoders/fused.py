@@ -1,4 +1,4 @@
-"""Attention of packed rows in one kernel: no mask in memory, blocks that are hidden whole are not computed.
+"""Attention of packed rows in one kernel: no mask of numbers by head, and what is hidden whole is not computed.
 
 FlexAttention (Dong et al. 2024): what a query sees, and what time differences add, are functions of places that a
 compiler puts into the kernel. Made for GPUs; without a compiler it computes the same by dense products.
@@ -21,7 +21,10 @@ _CLOSE = 0.05
 
 
 def blocks(segment_BL: torch.Tensor) -> BlockMask:
-    """What is seen in packed rows: the own sequence, not later. Made outside of compiled code, once a batch."""
+    """What is seen in packed rows: the own sequence, not later.
+
+    Made outside of compiled code, once a batch; [B, L, L] truth values stand for that moment alone.
+    """
 
     def sees(row: torch.Tensor, head: torch.Tensor, query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
         del head

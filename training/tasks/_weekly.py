@@ -1,10 +1,11 @@
-"""Questions that are asked every week at midnight UTC of every user who did something lately."""
+"""What tasks share that ask every week at midnight UTC: of whom, and what they read of the past."""
 
 from __future__ import annotations
 
 from datetime import timedelta
 
 from clicktrail.contract import BEHAVIOUR_TYPES
+from clicktrail.input_spec import SequenceSpec
 
 ACTIVE = timedelta(days=30)
 _DAY = 86_400_000_000
@@ -32,3 +33,14 @@ def asked_weekly(end: int, wait: timedelta) -> str:
 
 ID = "user_id || '@' || strftime(make_timestamp(week), '%Y-%m-%d')"
 """SQL of an example's id."""
+
+HISTORY = SequenceSpec(
+    view="user_recent_v1",
+    last=100,
+    categories=("event_type", "category_id"),
+    numbers=("price_minor",),
+    age=True,
+    visits=30,  # a rhythm of visits, not of clicks, says whether somebody is due or gone
+    rhythm=30,
+)
+"""What the user did lately."""

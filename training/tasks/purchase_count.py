@@ -7,9 +7,8 @@ from datetime import timedelta
 
 import pyarrow as pa
 
-from clicktrail.input_spec import SequenceSpec
 from training.task import Task
-from training.tasks._weekly import ID, asked_weekly
+from training.tasks._weekly import HISTORY, ID, asked_weekly
 
 HORIZON = timedelta(days=14)
 
@@ -43,17 +42,7 @@ TASK = Task(
     primary_metric="log_likelihood",
     examples=examples,
     horizon=HORIZON,
-    sequences=(
-        SequenceSpec(
-            view="user_recent_v1",
-            last=100,
-            categories=("event_type", "category_id"),
-            numbers=("price_minor",),
-            age=True,
-            visits=30,
-            rhythm=30,
-        ),
-    ),
+    sequences=(HISTORY,),
     baselines=("mean_count", "gradient_boosting"),
     gates={"auc_of_any": 0.55},
     validation=0.1,

@@ -8,8 +8,8 @@ from datetime import timedelta
 import pyarrow as pa
 
 from clicktrail.contract import BEHAVIOUR_TYPES
-from clicktrail.input_spec import SequenceSpec
 from training.task import Task
+from training.tasks._weekly import HISTORY
 
 HORIZON = timedelta(days=14)
 _DAY = 86_400_000_000
@@ -60,17 +60,7 @@ TASK = Task(
     primary_metric="auc",
     examples=examples,
     horizon=HORIZON,
-    sequences=(
-        SequenceSpec(
-            view="user_recent_v1",
-            last=100,
-            categories=("event_type", "category_id"),
-            numbers=("price_minor",),
-            age=True,
-            visits=30,  # a rhythm of visits, not of clicks, says whether somebody is due or gone
-            rhythm=30,
-        ),
-    ),
+    sequences=(HISTORY,),
     baselines=("recency_frequency", "gradient_boosting"),
     gates={"auc": 0.55},
 )

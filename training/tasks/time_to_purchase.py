@@ -7,9 +7,8 @@ from datetime import timedelta
 
 import pyarrow as pa
 
-from clicktrail.input_spec import SequenceSpec
 from training.task import Task
-from training.tasks._weekly import ID, asked_weekly
+from training.tasks._weekly import HISTORY, ID, asked_weekly
 
 HORIZON, DELAY = timedelta(days=7), timedelta(hours=1)
 _DAY = 86_400.0
@@ -46,17 +45,7 @@ TASK = Task(
     horizon=HORIZON,
     label_delay=DELAY,
     edges=tuple(_DAY * days for days in (1, 3, 7, 14, 30)),
-    sequences=(
-        SequenceSpec(
-            view="user_recent_v1",
-            last=100,
-            categories=("event_type", "category_id"),
-            numbers=("price_minor",),
-            age=True,
-            visits=30,
-            rhythm=30,
-        ),
-    ),
+    sequences=(HISTORY,),
     baselines=("constant_hazards", "gradient_boosting"),
     gates={"concordance": 0.55},
     validation=0.12,  # of weekly questions a range must hold one
